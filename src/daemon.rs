@@ -1,0 +1,1 @@
+//! Boots the shards, binds the listeners, waits for a signal, drains.

@@ -1,0 +1,1 @@
+//! Loom: live log streams over HTTP.

@@ -1,0 +1,3 @@
+//! One folder per dialect: its syntax and its quirks.
+
+pub mod loom;

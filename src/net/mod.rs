@@ -1,0 +1,3 @@
+//! Bytes and sockets; has never heard of a blob.
+
+pub mod http;

@@ -1,0 +1,1 @@
+//! Shards and everything that touches the kernel.

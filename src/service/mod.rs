@@ -1,0 +1,3 @@
+//! Meaning without syntax: no headers, no status codes.
+
+pub mod stream;

@@ -1,0 +1,1 @@
+//! Growing bytes with live readers.

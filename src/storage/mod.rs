@@ -1,0 +1,1 @@
+//! Files and addresses; has never heard of a socket.
