@@ -1,0 +1,1 @@
+//! The seeded doubles: virtual shards, a virtual clock, a disk that forgets.
