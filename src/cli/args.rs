@@ -1,0 +1,142 @@
+//! The command line as a grammar: every subcommand and every flag, and nothing that is not built.
+//!
+//! Invariant: a flag that has a key in the configuration says so in its help, and is read as the
+//! text of that key, so that both refuse the same values with the same words.
+//! Pure data; parsed once on the main thread.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Live streams, blobs, process output and services from one daemon.
+#[derive(Debug, Parser)]
+#[command(name = "millpond", version, max_term_width = 100, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the daemon
+    Serve(ServeArgs),
+    /// Read the configuration and report every mistake; binds and writes nothing
+    CheckConfig(CheckConfigArgs),
+    /// Send stdin into a live stream, unbuffered
+    Pipe(PipeArgs),
+    /// Send stdin into a live stream and print the answer
+    Stream(StreamArgs),
+    /// Print a stream to stdout
+    Tail(TailArgs),
+    /// Print a completion script for a shell
+    Completions(CompletionsArgs),
+}
+
+/// Arguments of `serve`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ServeArgs {
+    /// The configuration file (TOML); without one the defaults hold
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where everything is stored [key: data_dir]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<String>,
+    /// How many shards run; 0 is one per core [key: shards]
+    #[arg(long, value_name = "N")]
+    pub shards: Option<String>,
+    /// Where the admin endpoints listen; may be repeated [key: admin.listen]
+    #[arg(long, value_name = "ADDR")]
+    pub admin_listen: Vec<String>,
+    /// Where loom listens; may be repeated [key: loom.listen]
+    #[arg(long, value_name = "ADDR")]
+    pub loom_listen: Vec<String>,
+    /// Where vblob listens; may be repeated [key: vblob.listen]
+    #[arg(long, value_name = "ADDR")]
+    pub vblob_listen: Vec<String>,
+    /// Where s3 listens; may be repeated [key: s3.listen]
+    #[arg(long, value_name = "ADDR")]
+    pub s3_listen: Vec<String>,
+    /// Where ion listens; may be repeated [key: ion.listen]
+    #[arg(long, value_name = "ADDR")]
+    pub ion_listen: Vec<String>,
+    /// Where serpentine listens; may be repeated [key: serpentine.listen]
+    #[arg(long, value_name = "ADDR")]
+    pub serpentine_listen: Vec<String>,
+    /// Where micro listens; may be repeated [key: micro.listen]
+    #[arg(long, value_name = "ADDR")]
+    pub micro_listen: Vec<String>,
+    /// The form of the log: text or json [key: log]
+    #[arg(long, value_name = "FORMAT")]
+    pub log: Option<String>,
+    /// The least severe event logged: error, warn, info, debug or trace [key: log_level]
+    #[arg(long, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+    /// Write one JSON line with all addresses to this descriptor once everything serves
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
+    pub ready_fd: Option<i32>,
+}
+
+/// Arguments of `check-config`.
+#[derive(Clone, Debug, Args)]
+pub struct CheckConfigArgs {
+    /// The configuration file (TOML); without one the environment alone is checked
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// Arguments of `pipe`.
+#[derive(Clone, Debug, Args)]
+pub struct PipeArgs {
+    /// The daemon, such as http://127.0.0.1:3060
+    pub url: String,
+    /// The stream's id
+    pub id: String,
+    /// Replace a stream that exists
+    #[arg(long)]
+    pub force: bool,
+    /// A JSON object kept with the stream
+    #[arg(long, value_name = "JSON")]
+    pub metadata: Option<String>,
+    /// The bearer token
+    #[arg(long, value_name = "T")]
+    pub token: Option<String>,
+}
+
+/// Arguments of `stream`.
+#[derive(Clone, Debug, Args)]
+pub struct StreamArgs {
+    /// The daemon, such as http://127.0.0.1:3060
+    pub url: String,
+    /// The stream's id
+    pub id: String,
+    /// Replace a stream that exists
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Arguments of `tail`.
+#[derive(Clone, Debug, Args)]
+pub struct TailArgs {
+    /// The daemon, such as http://127.0.0.1:3060
+    pub url: String,
+    /// The stream's id
+    pub id: String,
+    /// Stop at the end of what is there instead of following
+    #[arg(long)]
+    pub notail: bool,
+    /// Begin at this byte
+    #[arg(long, value_name = "N")]
+    pub offset: Option<u64>,
+    /// The bearer token
+    #[arg(long, value_name = "T")]
+    pub token: Option<String>,
+}
+
+/// Arguments of `completions`.
+#[derive(Clone, Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}
