@@ -12,7 +12,7 @@ use std::{
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed},
-        mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
+        mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread,
     time::Duration,
@@ -150,7 +150,7 @@ impl LogHandle {
 
 impl Drop for LogHandle {
     fn drop(&mut self) {
-        let (done, finished) = channel();
+        let (done, finished) = sync_channel(1);
         // Blocking here is fine as long as it ends: the queue empties unless standard error is stuck, and
         // then a helper thread waits in our place.
         let lines = self.queue.lines.clone();
@@ -230,7 +230,7 @@ impl<S: Subscriber> Layer<S> for Gate {
 
 enum Entry {
     Line(Vec<u8>),
-    Stop(Sender<()>),
+    Stop(SyncSender<()>),
 }
 
 /// Where formatted lines go: each `write_all` of the formatter is one whole line.
@@ -272,6 +272,7 @@ impl<'a> MakeWriter<'a> for Queue {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_types, reason = "a test reads what the writer's thread wrote")]
 mod tests {
     use super::*;
     use std::sync::Mutex;
@@ -359,7 +360,7 @@ mod tests {
 
     #[test]
     fn a_stuck_reader_costs_lines_and_not_time() {
-        let (let_go, stuck) = channel();
+        let (let_go, stuck) = sync_channel(1);
         let sink = Sink::default();
         let (subscriber, handle) =
             build(Format::Text, Level::Info, false, Stuck(stuck, sink.clone())).expect("starts");
@@ -381,7 +382,7 @@ mod tests {
 
     #[test]
     fn long_lines_are_bounded_by_bytes() {
-        let (let_go, stuck) = channel();
+        let (let_go, stuck) = sync_channel(1);
         let (subscriber, handle) =
             build(Format::Text, Level::Info, false, Stuck(stuck, Sink::default())).expect("starts");
         let long = "x".repeat(QUEUED_BYTES_MAX / 4);
