@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use super::Provenance;
 use super::choice::{
     Driver, Durability, Handler, Interrupted, LogFormat, LogLevel, Output, Share, VblobAuth,
 };
@@ -20,8 +21,8 @@ section!(
     Config {
         /// Where everything is stored; made at the first start.
         data_dir: PathBuf = PathBuf::from("./millpond-data");
-        /// How many shards run; 0 is one per core of the affinity mask.
-        shards: u32 = 0;
+        /// How many shards run, at most 1024; 0 is one per core of the affinity mask.
+        shards: u16 = 0;
         /// When a write counts as done.
         durability: Durability = Durability::Sync;
         /// How often the page cache is written out where `durability` is `cache`.
@@ -60,6 +61,10 @@ section!(
         proxy: Vec<Proxy> = Vec::new();
         /// `[micro]`
         micro: Micro = Micro::default();
+    }
+    beside {
+        /// What the values were read from.
+        provenance: Provenance
     }
 );
 
@@ -123,6 +128,7 @@ impl Tls {
 }
 
 section!(
+    #[derive(PartialEq, Eq)]
     /// When old data of a stream gives way. The values are read and checked; applying them is the
     /// business of whoever owns the streams.
     Retention {
@@ -203,7 +209,19 @@ record!(
         /// The secret access key.
         secret: Secret;
     }
+    text AccessKey::from_text
 );
+
+impl AccessKey {
+    fn from_text(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some((id, secret)) if !id.is_empty() && !secret.is_empty() => {
+                Ok(Self { id: id.to_owned(), secret: Secret::new(secret) })
+            }
+            _ => Err("id:secret pairs, separated by commas".to_owned()),
+        }
+    }
+}
 
 section!(
     /// Buckets and objects.

@@ -52,7 +52,7 @@ impl fmt::Display for ByteSize {
     /// Prints the largest binary unit that divides the value, else plain bytes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let binary = SIZE_UNITS.iter().filter(|(name, _)| name.ends_with("iB"));
-        match binary.rev().find(|(_, factor)| self.0 != 0 && self.0 % factor == 0) {
+        match binary.rev().find(|(_, factor)| self.0 != 0 && self.0.is_multiple_of(*factor)) {
             Some((name, factor)) => write!(f, "{}{name}", self.0 / factor),
             None => write!(f, "{}B", self.0),
         }
@@ -103,7 +103,11 @@ impl fmt::Display for Period {
     /// Prints the largest unit that divides the value; zero is `0s`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let nanos = self.0.as_nanos();
-        match TIME_UNITS.iter().rev().find(|(_, factor)| nanos != 0 && nanos % u128::from(*factor) == 0) {
+        match TIME_UNITS
+            .iter()
+            .rev()
+            .find(|(_, factor)| nanos != 0 && nanos.is_multiple_of(u128::from(*factor)))
+        {
             Some((name, factor)) => write!(f, "{}{name}", nanos / u128::from(*factor)),
             None => f.write_str("0s"),
         }
