@@ -10,11 +10,20 @@ use clap::{Args, Parser, Subcommand};
 
 /// Live streams, blobs, process output and services from one daemon.
 #[derive(Debug, Parser)]
-#[command(name = "millpond", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(name = "millpond", version, long_version = LONG_VERSION, max_term_width = 100, arg_required_else_help = true)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// The arguments when we are called `stream`.
+#[derive(Debug, Parser)]
+#[command(name = "stream", version, about = "Send stdin into a live stream and print the answer")]
+pub struct StreamCli {
+    /// As those of the subcommand.
+    #[command(flatten)]
+    pub args: StreamArgs,
 }
 
 /// The subcommands.
@@ -140,3 +149,14 @@ pub struct CompletionsArgs {
     /// The shell
     pub shell: clap_complete::Shell,
 }
+
+/// What a bug report should begin with.
+const LONG_VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    "\nrevision: ",
+    env!("MILLPOND_BUILD_REVISION"),
+    "\nrustc: ",
+    env!("MILLPOND_BUILD_RUSTC"),
+    "\nfeatures: ",
+    env!("MILLPOND_BUILD_FEATURES"),
+);

@@ -3,27 +3,68 @@
 //! Invariant: exit code 2 is a mistake in the arguments, 78 one in the configuration, 1 anything else.
 //! Runs on the main thread, before any shard exists.
 
+use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
 
 pub mod args;
+mod check_config;
+mod completions;
 mod pipe;
+mod serve;
 mod stream;
 mod tail;
 
-use args::{Cli, Command};
+use args::{Cli, Command, StreamCli};
 
 /// Parses the arguments and runs the command they name.
 pub fn main() -> ExitCode {
-    match Cli::parse().command {
-        Command::Serve(args) => crate::daemon::serve(crate::config::Config::default(), args.ready_fd),
-        Command::CheckConfig(_) | Command::Completions(_) => {
-            eprintln!("millpond: this build has only the stream commands");
-            ExitCode::FAILURE
-        }
+    let args: Vec<OsString> = std::env::args_os().collect();
+    if is_stream_tool(&args) {
+        return stream::run(StreamCli::parse_from(args).args);
+    }
+    match Cli::parse_from(args).command {
+        Command::Serve(args) => serve::run(args),
+        Command::CheckConfig(args) => check_config::run(args),
         Command::Pipe(args) => pipe::run(args),
         Command::Stream(args) => stream::run(args),
         Command::Tail(args) => tail::run(args),
+        Command::Completions(args) => completions::run(args),
+    }
+}
+
+/// Whether we were started through a link named `stream`, which stands in for loom's own producer.
+fn is_stream_tool(args: &[OsString]) -> bool {
+    args.first().and_then(|name| Path::new(name).file_name()).is_some_and(|name| name == "stream")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_grammar_is_consistent() {
+        Cli::command().debug_assert();
+        StreamCli::command().debug_assert();
+    }
+
+    #[test]
+    fn only_the_file_name_makes_the_stream_tool() {
+        for (name, expected) in
+            [("stream", true), ("/usr/bin/stream", true), ("millpond", false), ("stream2", false)]
+        {
+            assert_eq!(is_stream_tool(&[OsString::from(name)]), expected, "{name}");
+        }
+        assert!(!is_stream_tool(&[]));
+    }
+
+    #[test]
+    fn commands_that_are_not_built_are_not_offered() {
+        let names: Vec<String> =
+            Cli::command().get_subcommands().map(|command| command.get_name().to_owned()).collect();
+        assert_eq!(names, ["serve", "check-config", "pipe", "stream", "tail", "completions"]);
     }
 }

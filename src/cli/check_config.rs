@@ -1,0 +1,44 @@
+//! `millpond check-config`: what `serve` would say about file and environment, without serving.
+//!
+//! Invariant: binds nothing and writes nothing but its report.
+//! Runs on the main thread.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use super::args::CheckConfigArgs;
+use crate::config::{Config, Diagnostics, Loaded, Sources};
+
+/// Prints `ok` and what is set where, or every mistake and exits with 78.
+pub fn run(args: CheckConfigArgs) -> ExitCode {
+    let sources = Sources::new(args.config).with_env(std::env::vars_os());
+    match Config::load(&sources) {
+        Ok(loaded) => match report(&loaded) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        },
+        Err(diagnostics) => {
+            eprintln!("{diagnostics}");
+            ExitCode::from(Diagnostics::EXIT_CODE)
+        }
+    }
+}
+
+/// Names keys and places only: a value may be a secret.
+fn report(loaded: &Loaded) -> io::Result<()> {
+    for warning in &loaded.warnings {
+        eprintln!("warning: {warning}");
+    }
+    let mut out = io::stdout().lock();
+    let settings = loaded.config.settings();
+    match settings.len() {
+        0 => writeln!(out, "ok, every value is the default")?,
+        1 => writeln!(out, "ok, 1 value differs from the default")?,
+        count => writeln!(out, "ok, {count} values differ from the defaults")?,
+    }
+    let width = settings.iter().map(|(key, _)| key.len()).max().unwrap_or(0);
+    for (key, origin) in settings {
+        writeln!(out, "  {key:width$}  {origin}")?;
+    }
+    out.flush()
+}
