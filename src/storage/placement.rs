@@ -1,0 +1,72 @@
+//! Where a name belongs: the hash that is fixed for the life of a data directory.
+//!
+//! Invariant: the hash never changes, its name stands in `FORMAT`; only the number of shards does.
+//! Lives on: any thread.
+
+use crate::runtime::ShardId;
+use xxhash_rust::xxh3::Xxh3;
+
+/// The hash's name as written in `FORMAT`.
+pub const HASH_NAME: &str = "xxh3-64";
+
+/// A name as the store keeps it: the space of its service and the bytes that are unique within. Ordered by
+/// space, then by bytes, so that one prefix is one range.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Key {
+    /// Which service's names.
+    pub space: u8,
+    /// The name within, at most [`Key::BYTES_MAX`] long.
+    pub bytes: Box<[u8]>,
+}
+
+impl Key {
+    /// The longest name.
+    pub const BYTES_MAX: usize = 4096;
+
+    /// A name. Panics when it is too long: the service checks what users send.
+    pub fn new(space: u8, bytes: &[u8]) -> Self {
+        assert!(bytes.len() <= Self::BYTES_MAX, "a key is at most {} bytes long", Self::BYTES_MAX);
+        Key { space, bytes: bytes.into() }
+    }
+
+    /// Its placement hash.
+    pub fn hash(&self) -> u64 {
+        placement_hash(self.space, &self.bytes)
+    }
+}
+
+/// The hash that places a name.
+pub fn placement_hash(space: u8, key: &[u8]) -> u64 {
+    let mut hasher = Xxh3::new();
+    hasher.update(&[space]);
+    hasher.update(key);
+    hasher.digest()
+}
+
+/// Which of `shards` shards decides over names with this hash.
+pub fn owner_of(hash: u64, shards: usize) -> ShardId {
+    debug_assert!((1..=usize::from(u16::MAX)).contains(&shards));
+    // Multiply-shift instead of a remainder: as even, and without a division.
+    ShardId(((u128::from(hash) * shards as u128) >> 64) as u16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Catches any change of the hash: every data directory in the field depends on these numbers.
+    #[test]
+    fn the_hash_is_what_it_was() {
+        assert_eq!(placement_hash(1, b""), xxhash_rust::xxh3::xxh3_64(&[1]));
+        assert_eq!(placement_hash(1, b"build-42"), xxhash_rust::xxh3::xxh3_64(b"\x01build-42"));
+    }
+
+    #[test]
+    fn every_shard_owns_about_its_share() {
+        let mut counts = [0u32; 3];
+        for number in 0..3000u32 {
+            counts[owner_of(placement_hash(0, &number.to_le_bytes()), 3).index()] += 1;
+        }
+        assert!(counts.iter().all(|count| (850..1150).contains(count)), "{counts:?}");
+    }
+}

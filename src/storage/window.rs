@@ -1,0 +1,46 @@
+//! Verification of stored bytes at their first read after a start: the cold path.
+//!
+//! Invariant: a window is marked verified only after its bytes, read by a system call, matched the checksum that
+//! its journal mark carries. Lives on: the reader's shard, with the reading done by a worker.
+
+use super::bulk::segment::Segment;
+use super::error::StoreError;
+use super::extent::WINDOW;
+use super::tail::Tail;
+use crate::runtime::blocking;
+use std::io;
+use std::sync::Arc;
+
+/// See [`Tail::verify`].
+pub(super) async fn verify(tail: &Arc<Tail>, from: u64, len: u64) -> Result<u64, StoreError> {
+    let mut count = 0;
+    let unverified: Vec<(u64, usize)> = tail
+        .pieces(from, len)
+        .filter(|(run, window)| !run.window(*window).is_verified())
+        .map(|(run, window)| (run.start, window))
+        .collect();
+    for (start, window) in unverified {
+        let (_, run) = tail.runs().last_where(|run| run.start <= start).expect("runs stay");
+        let Some(crc) = run.window(window).crc() else { return Err(tail.damage(run, window)) };
+        let at = window as u64 * WINDOW;
+        let (offset, len) = (run.offset + at, (run.end() - run.start - at).min(WINDOW));
+        let segment = run.segment.clone();
+        let read = blocking::run(move || checksum(&segment, offset, len)).await.and_then(|read| read);
+        match read {
+            Ok(found) if found == crc => run.window(window).set_verified(),
+            Ok(_) => return Err(tail.damage(run, window)),
+            // A bad block is damage of this window too, and the only thing a reader can be told.
+            Err(error) if error.kind() == io::ErrorKind::Other => return Err(tail.damage(run, window)),
+            Err(error) => return Err(StoreError::from_io(&error, &run.segment.path)),
+        }
+        count += 1;
+    }
+    Ok(count)
+}
+
+/// The CRC-32 of a part of a segment. Blocks.
+pub(super) fn checksum(segment: &Segment, offset: u64, len: u64) -> io::Result<u32> {
+    let mut bytes = vec![0; len as usize];
+    segment.file.read_exact_at(&mut bytes, offset)?;
+    Ok(crc32fast::hash(&bytes))
+}
