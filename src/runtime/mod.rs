@@ -13,15 +13,19 @@
 
 pub mod blocking;
 pub mod clock;
+pub mod driver;
 pub mod entropy;
 pub mod executor;
 pub mod file;
 pub mod gate;
 
 pub mod notify;
+pub mod park;
+pub mod preflight;
 pub mod ring;
 pub mod shard;
 pub mod sim;
+mod sync;
 
 pub mod timer;
 

@@ -1,0 +1,341 @@
+//! Runs shards on glommio: one pinned executor per core, one long-lived task in each, our executor inside.
+//!
+//! glommio gives placement, its timer for the heartbeat, the blocking pool and the join; everything else runs
+//! in [`drive`]: messages, tasks, hooks, ring, timers, and sleep when nothing is left. Four habits of glommio
+//! 0.9 shape it:
+//! * its executor may park although a task is runnable, when its preempt timer fires at a bad moment: a
+//!   heartbeat bounds that stall while anything is in flight, and parks when nothing is;
+//! * polling one of its pending operations too often overflows a 16-bit count: the only such operation is the
+//!   eventfd read, awaited by the driver alone and polled once per wake;
+//! * a panic in one of its tasks kills the thread: ours are polled under `catch_unwind`, and jobs of the
+//!   blocking pool never unwind;
+//! * yielding must be forced, and costs some microseconds: the driver does it once per millisecond.
+
+use super::clock::Clock;
+use super::entropy::Entropy;
+use super::file::Disk;
+use super::park::Unpark;
+use super::preflight::{self, Refused};
+use super::ring::Ring;
+use super::shard::{self, Parts, Shard, ShardId};
+use glommio::io::BufferedFile;
+use glommio::{CpuSet, LocalExecutorPoolBuilder, PoolPlacement, PoolThreadHandles};
+use rustix::event::{EventfdFlags, eventfd};
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::io;
+use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+/// How long a shard that just slept briefly keeps looking before it sleeps again.
+const SPIN: Duration = Duration::from_micros(50);
+/// A sleep shorter than this makes the next one worth spinning for.
+const SHORT_SLEEP: Duration = Duration::from_micros(100);
+/// How often glommio gets the thread back on a busy shard.
+const YIELD_EVERY: Duration = Duration::from_millis(1);
+/// Longest stall that the heartbeat leaves when glommio parks at the wrong moment.
+const HEARTBEAT: Duration = Duration::from_millis(100);
+/// What glommio registers per ring; it carries no traffic.
+const GLOMMIO_IO_MEMORY: usize = 64 * 1024;
+/// Turns that a closing shard gives its cancelled operations to come back.
+const CLOSING_TURNS_MAX: usize = 1000;
+
+/// The work of a shard: when it resolves, the shard ends.
+pub type Main = Pin<Box<dyn Future<Output = ()>>>;
+
+/// Shards that run.
+pub struct Running {
+    threads: PoolThreadHandles<()>,
+    unparks: Vec<Arc<Unpark>>,
+}
+
+/// Starts `count` shards (0: one per allowed processor), each running what `main` returns when called on it.
+pub fn start<F>(count: usize, disk: Arc<dyn Disk>, main: F) -> Result<Running, StartError>
+where
+    F: Fn(ShardId, Vec<Arc<Unpark>>) -> Main + Clone + Send + 'static,
+{
+    let cpus = preflight::allowed_cpus().map_err(StartError::Refused)?;
+    let count = if count == 0 { cpus.len() } else { count };
+    let mut eventfds = Vec::new();
+    let mut unparks = Vec::new();
+    for _ in 0..count {
+        // Blocking on purpose: a non-blocking eventfd would answer glommio's read with EAGAIN at once.
+        let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC).map_err(|error| StartError::Io(error.into()))?);
+        eventfds.push(wake.clone());
+        unparks.push(Arc::new(Unpark::new(move || {
+            let _ = rustix::io::write(&*wake, &1u64.to_ne_bytes());
+        })));
+    }
+    let (clock_origin, next_id, shared) = (StartClock::now(), Arc::new(AtomicU16::new(0)), unparks.clone());
+    let threads = LocalExecutorPoolBuilder::new(placement(&cpus, count)?)
+        .name("shard")
+        .io_memory(GLOMMIO_IO_MEMORY)
+        .on_all_shards(move || async move {
+            let id = ShardId(next_id.fetch_add(1, Ordering::Relaxed));
+            let unpark = shared[id.index()].clone();
+            let waker = unpark.clone();
+            let parts = Parts {
+                id,
+                count,
+                clock: clock_origin.clock(),
+                entropy: Entropy::from_system(),
+                disk,
+                unpark: Box::new(move || waker.nudge()),
+            };
+            run_shard(parts, eventfds[id.index()].clone(), unpark, move || main(id, shared)).await;
+        })
+        .map_err(|error| StartError::Io(io::Error::other(error.to_string())))?;
+    Ok(Running { threads, unparks })
+}
+
+/// Why the shards did not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// The host lacks something.
+    Refused(Refused),
+    /// A descriptor or a thread could not be had.
+    Io(io::Error),
+}
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            StartError::Refused(refused) => refused.fmt(f),
+            StartError::Io(error) => write!(f, "the shards cannot start: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl Running {
+    /// How to wake each shard after changing something that its turn hooks look at.
+    pub fn unparks(&self) -> &[Arc<Unpark>] {
+        &self.unparks
+    }
+
+    /// Waits until every shard has ended; false when one of them died.
+    pub fn join(self) -> bool {
+        self.threads.join_all().into_iter().all(|joined| joined.is_ok())
+    }
+}
+
+/// One origin for all shards' clocks, so that their moments can be compared.
+#[derive(Clone)]
+struct StartClock(std::time::Instant);
+
+impl StartClock {
+    fn now() -> Self {
+        match Clock::machine() {
+            Clock::Machine { started } => StartClock(started),
+            Clock::Simulated { .. } => unreachable!("the machine's clock is not simulated"),
+        }
+    }
+
+    fn clock(&self) -> Clock {
+        Clock::Machine { started: self.0 }
+    }
+}
+
+/// One processor per shard, round robin over the allowed ones.
+fn placement(cpus: &[usize], count: usize) -> Result<PoolPlacement, StartError> {
+    let refuse = |why: String| StartError::Refused(Refused::Cpus(why));
+    let online = CpuSet::online().map_err(|error| refuse(error.to_string()))?;
+    let sets = (0..count).map(|index| {
+        let cpu = cpus[index % cpus.len()];
+        online.clone().filter(|location| location.cpu == cpu)
+    });
+    let sets: Vec<CpuSet> = sets.collect();
+    if sets.iter().any(CpuSet::is_empty) {
+        return Err(refuse("the affinity mask names a processor that is offline".into()));
+    }
+    Ok(PoolPlacement::Custom(sets))
+}
+
+async fn run_shard(parts: Parts, wake: Arc<OwnedFd>, park: Arc<Unpark>, main: impl FnOnce() -> Main) {
+    let ring = Ring::install(wake).expect("the ring was tried before shards were started");
+    let shard = Shard::new(parts);
+    shard::enter(Some(shard.clone()));
+    let finished = Rc::new(Cell::new(false));
+    let main = main();
+    shard.executor().spawn("main", {
+        let finished = SetOnDrop(finished.clone());
+        async move {
+            let _finished = finished;
+            main.await;
+        }
+    });
+    let heart = Rc::new(Heart::default());
+    let beating = glommio::spawn_local(beat(heart.clone(), shard.clone(), ring.clone()));
+    drive(&shard, &ring, &park, &heart, &finished).await;
+    beating.cancel().await;
+    close(&shard, &ring);
+    shard::enter(None);
+    Ring::uninstall();
+}
+
+/// A shard whose main task panicked must end too.
+struct SetOnDrop(Rc<Cell<bool>>);
+
+impl Drop for SetOnDrop {
+    fn drop(&mut self) {
+        self.0.set(true);
+    }
+}
+
+async fn drive(shard: &Rc<Shard>, ring: &Rc<Ring>, park: &Arc<Unpark>, heart: &Heart, finished: &Cell<bool>) {
+    let wake = EventfdReader::new(ring);
+    let mut spin = Duration::ZERO;
+    let mut idle_since = None;
+    let mut yielded = shard.now();
+    while !finished.get() {
+        let busy = turn(shard, ring) || take_jobs(shard, park);
+        if heart.parked.get() && in_flight(shard, ring) {
+            heart.start();
+        }
+        let now = shard.now();
+        if now.since(yielded) >= YIELD_EVERY {
+            yielded = now;
+            glommio::executor().yield_task_queue_now().await;
+        }
+        if busy || has_work(shard, ring) {
+            idle_since = None;
+        } else if now.since(*idle_since.get_or_insert(now)) >= spin {
+            let slept = sleep(shard, ring, park, &wake).await;
+            // Spinning pays when peers answer quickly, never while we only wait for them to take bytes.
+            let worth_it = slept.is_some_and(|slept| slept < SHORT_SLEEP) && ring.outputs_pending() == 0;
+            spin = if worth_it { SPIN } else { Duration::ZERO };
+            idle_since = None;
+            yielded = shard.now();
+        }
+    }
+}
+
+/// One turn of a shard; true when anything happened.
+fn turn(shard: &Shard, ring: &Ring) -> bool {
+    let mut busy = shard.start_turn();
+    busy |= shard.executor().run_ready();
+    busy |= shard.end_turn();
+    busy |= ring.turn();
+    let now = shard.now();
+    ring.clear_alarm(now);
+    busy |= shard.timers().fire(now) > 0;
+    busy
+}
+
+fn has_work(shard: &Shard, ring: &Ring) -> bool {
+    shard.executor().has_ready() || ring.is_busy() || !shard.jobs().is_empty()
+}
+
+/// Whether something waits for an answer: a connection, a sync, a job. Listeners alone do not count.
+fn in_flight(shard: &Shard, ring: &Ring) -> bool {
+    ring.in_flight() > ring.standing() || shard.jobs().in_flight() > 0
+}
+
+/// Sleeps until a completion, a message, a timer or a finished job; `None` when there was something to do after
+/// all.
+async fn sleep(shard: &Shard, ring: &Rc<Ring>, park: &Unpark, wake: &EventfdReader) -> Option<Duration> {
+    park.prepare_sleep();
+    if shard.start_turn() || has_work(shard, ring) {
+        park.awake();
+        return None;
+    }
+    let began = shard.now();
+    if let Some(deadline) = shard.timers().next() {
+        ring.set_alarm(deadline, deadline.since(began));
+    }
+    wake.wait().await;
+    park.awake();
+    Some(shard.now().since(began))
+}
+
+/// Hands queued jobs to glommio's blocking pool.
+fn take_jobs(shard: &Shard, park: &Arc<Unpark>) -> bool {
+    let mut took = false;
+    while let Some(job) = shard.jobs().take() {
+        took = true;
+        let (work, delivery) = job.split();
+        let park = park.clone();
+        glommio::spawn_local(async move {
+            let outcome = glommio::executor().spawn_blocking(move || work.run()).await;
+            delivery.deliver(outcome);
+            park.nudge();
+        })
+        .detach();
+    }
+    took
+}
+
+/// Gives cancelled operations the turns they need to come back, so that the kernel lets go of their memory.
+fn close(shard: &Shard, ring: &Ring) {
+    shard.clear();
+    for _ in 0..CLOSING_TURNS_MAX {
+        if ring.in_flight() == 0 {
+            return;
+        }
+        ring.turn();
+        std::thread::yield_now();
+    }
+    tracing::warn!(operations = ring.in_flight(), "operations did not end with their shard");
+}
+
+/// The side of the completion eventfd that sleeps: a read on glommio's own ring.
+struct EventfdReader(BufferedFile);
+
+impl EventfdReader {
+    fn new(ring: &Ring) -> Self {
+        let fd = ring.eventfd().try_clone().expect("a descriptor for the sleeper");
+        // SAFETY: the descriptor was just made and is handed over whole; `BufferedFile` closes it.
+        EventfdReader(unsafe { BufferedFile::from_raw_fd(fd.into_raw_fd()) })
+    }
+
+    async fn wait(&self) {
+        if let Err(error) = self.0.read_at(0, size_of::<u64>()).await {
+            tracing::error!(%error, "reading the wake descriptor failed");
+        }
+    }
+}
+
+/// The heartbeat of one shard.
+#[derive(Default)]
+struct Heart {
+    parked: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Heart {
+    fn start(&self) {
+        self.parked.set(false);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    async fn stopped(&self) {
+        self.parked.set(true);
+        std::future::poll_fn(|cx| {
+            if !self.parked.get() {
+                return Poll::Ready(());
+            }
+            *self.waker.borrow_mut() = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+/// Beats while anything is in flight. The timer's wake-up is all that matters: it makes glommio look at its run
+/// queues again.
+async fn beat(heart: Rc<Heart>, shard: Rc<Shard>, ring: Rc<Ring>) {
+    loop {
+        if !in_flight(&shard, &ring) {
+            heart.stopped().await;
+        }
+        glommio::timer::sleep(HEARTBEAT).await;
+    }
+}

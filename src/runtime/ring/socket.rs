@@ -1,0 +1,135 @@
+//! An owned socket and the options that millpond sets on it.
+//!
+//! Accepted sockets are non-blocking: sendfile and splice have no flag of their own for it, and ring operations
+//! do not care. Invariant: the descriptor is open as long as anyone, the kernel included, may use it.
+
+use rustix::net::{RecvFlags, Shutdown, sockopt};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::Path;
+use std::time::Duration;
+
+/// A socket, closed when the last holder lets go.
+#[derive(Debug)]
+pub struct Socket {
+    fd: OwnedFd,
+}
+
+/// Connections that the kernel queues for us while accepting is paused.
+const BACKLOG: i32 = 1024;
+
+impl Socket {
+    /// Owns `fd`.
+    pub fn from_fd(fd: OwnedFd) -> Self {
+        Socket { fd }
+    }
+
+    /// A TCP listener that shares its address with the other shards' (SO_REUSEPORT). `congestion` names the
+    /// congestion control of accepted connections; empty leaves the host's, and a host that lacks it keeps its own.
+    pub fn listen_tcp(addr: SocketAddr, congestion: &str) -> io::Result<Self> {
+        let socket = socket2::Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(true)?;
+        if addr.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        if !congestion.is_empty() && socket.set_tcp_congestion(congestion.as_bytes()).is_err() {
+            tracing::info!(congestion, "congestion control not offered by this host");
+        }
+        socket.bind(&SockAddr::from(addr))?;
+        socket.listen(BACKLOG)?;
+        Ok(Socket { fd: socket.into() })
+    }
+
+    /// Whether nobody listens on `addr` yet: SO_REUSEPORT would let two daemons share it silently.
+    pub fn is_free(addr: SocketAddr) -> io::Result<()> {
+        let socket = socket2::Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        if addr.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        socket.bind(&SockAddr::from(addr))?;
+        socket.listen(1)
+    }
+
+    /// A unix listener at `path`, mode 0600. A stale socket file that nobody serves is replaced.
+    pub fn listen_unix(path: &Path) -> io::Result<Self> {
+        if socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?.connect(&SockAddr::unix(path)?).is_ok() {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        if std::os::unix::fs::FileTypeExt::is_socket(&match std::fs::symlink_metadata(path) {
+            Ok(metadata) => metadata.file_type(),
+            Err(_) => return Self::bind_unix(path),
+        }) {
+            std::fs::remove_file(path)?;
+        }
+        Self::bind_unix(path)
+    }
+
+    fn bind_unix(path: &Path) -> io::Result<Self> {
+        let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.bind(&SockAddr::unix(path)?)?;
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+        socket.listen(BACKLOG)?;
+        Ok(Socket { fd: socket.into() })
+    }
+
+    /// Another handle of the same socket.
+    pub fn duplicate(&self) -> io::Result<Self> {
+        Ok(Socket { fd: self.fd.try_clone()? })
+    }
+
+    /// The address it is bound to, if it is TCP.
+    pub fn local_addr(&self) -> io::Result<Option<SocketAddr>> {
+        Ok(SockRef::from(&self.fd).local_addr()?.as_socket())
+    }
+
+    /// What every accepted TCP connection gets: no Nagle delay, and probes that find a peer that is gone.
+    pub fn prepare_tcp(&self) {
+        let socket = SockRef::from(&self.fd);
+        // Options are advice: a connection that closed meanwhile refuses them, and its next operation says so.
+        let _ = socket.set_tcp_nodelay(true);
+        let keepalive = socket2::TcpKeepalive::new()
+            .with_time(Duration::from_secs(30))
+            .with_interval(Duration::from_secs(10))
+            .with_retries(3);
+        let _ = socket.set_tcp_keepalive(&keepalive);
+    }
+
+    /// Asks for a send buffer of `bytes`; worth its memory only for large answers.
+    pub fn enlarge_send_buffer(&self, bytes: usize) {
+        let _ = SockRef::from(&self.fd).set_send_buffer_size(bytes);
+    }
+
+    /// Receives into `into` what is there now; `None` when nothing is. `Some(0)` is the peer's end.
+    pub fn receive_now(&self, into: &mut [u8]) -> io::Result<Option<usize>> {
+        match rustix::net::recv(&self.fd, into, RecvFlags::DONTWAIT) {
+            Ok((_, len)) => Ok(Some(len)),
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Says that we send nothing more.
+    pub fn finish_sending(&self) {
+        let _ = rustix::net::shutdown(&self.fd, Shutdown::Write);
+    }
+
+    /// Ends both directions now; a peer that still sends gets a reset.
+    pub fn abort(&self) {
+        let _ = sockopt::set_socket_linger(&self.fd, Some(Duration::ZERO));
+        let _ = rustix::net::shutdown(&self.fd, Shutdown::Both);
+    }
+
+    pub(super) fn raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
