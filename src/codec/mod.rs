@@ -1,1 +1,7 @@
 //! Pure functions over bytes and text: no I/O, no state; every parser here is fuzzed.
+//!
+//! Invariant: nothing in here knows a protocol, a socket or a file; equal input gives equal output.
+//! Lives on: whichever shard calls.
+
+pub mod text;
+pub mod time;
