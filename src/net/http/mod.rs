@@ -4,6 +4,7 @@
 //! No I/O in here: bytes go in, a value comes out, and "not enough yet" is an ordinary answer.
 //! Lives on: the connection's shard.
 
+pub mod chunked;
 pub mod framing;
 pub mod head;
 pub mod status;
@@ -11,6 +12,7 @@ pub mod target;
 
 use std::fmt;
 
+pub use chunked::{ChunkLimits, ChunkedDecoder, Piece};
 pub use framing::BodyLength;
 pub use head::{HeadLimits, Method, RequestHead, Version};
 pub use status::Status;
