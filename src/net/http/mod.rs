@@ -7,6 +7,7 @@
 pub mod chunked;
 pub mod framing;
 pub mod head;
+pub mod range;
 pub mod status;
 pub mod target;
 
