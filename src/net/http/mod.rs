@@ -8,6 +8,7 @@ pub mod chunked;
 pub mod framing;
 pub mod head;
 pub mod range;
+pub mod response;
 pub mod status;
 pub mod target;
 
@@ -16,6 +17,7 @@ use std::fmt;
 pub use chunked::{ChunkLimits, ChunkedDecoder, Piece};
 pub use framing::BodyLength;
 pub use head::{HeadLimits, Method, RequestHead, Version};
+pub use response::ResponseHead;
 pub use status::Status;
 
 /// What a parser made of the bytes so far.
