@@ -18,7 +18,7 @@ pub mod entropy;
 pub mod executor;
 pub mod file;
 pub mod gate;
-
+pub mod lane;
 pub mod notify;
 pub mod park;
 pub mod preflight;
@@ -26,7 +26,6 @@ pub mod ring;
 pub mod shard;
 pub mod sim;
 mod sync;
-
 pub mod timer;
 
 pub use clock::{Moment, WallTime};
