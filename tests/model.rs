@@ -4,6 +4,11 @@
 //! a second time with one planted fault, and the checker must find it: a net that catches no fish proves
 //! nothing.
 
+#![allow(
+    clippy::duplicate_mod,
+    reason = "the same files once with the right orders and once with each wrong one"
+)]
+
 use std::process::Command;
 
 /// The product's files over the checker's types, with the given orders.

@@ -19,6 +19,7 @@ pub mod executor;
 pub mod file;
 pub mod gate;
 pub mod lane;
+pub mod mailbox;
 pub mod notify;
 pub mod park;
 pub mod preflight;
