@@ -31,7 +31,7 @@ macro_rules! section {
         #[derive(Clone, Debug)]
         pub struct $name {
             $($(#[$doc])* pub $field: $ty,)+
-            $($(#[$extra_doc])* pub(super) $extra: $extra_ty,)?
+            $($(#[$extra_doc])* pub $extra: $extra_ty,)?
         }
 
         impl Default for $name {
