@@ -1,14 +1,17 @@
 //! HTTP/1.1 by hand: strict framing (RFC 9112), spans over one buffer, no allocation per request.
 //!
 //! Invariant: a message whose framing two readers could understand differently is refused, never repaired.
-//! No I/O in here: bytes go in, a value comes out, and "not enough yet" is an ordinary answer.
+//! The parsers have no I/O: bytes go in, a value comes out, and "not enough yet" is an ordinary answer. Only
+//! [`exchange`] and [`server`] touch a socket.
 //! Lives on: the connection's shard.
 
 pub mod chunked;
+pub mod exchange;
 pub mod framing;
 pub mod head;
 pub mod range;
 pub mod response;
+pub mod server;
 pub mod status;
 pub mod target;
 
@@ -98,6 +101,8 @@ pub enum Reason {
     FieldName,
     /// A control character in a field value.
     FieldValue,
+    /// The head did not arrive in time.
+    HeadTimeout,
     /// More bytes than a head may have.
     HeadTooLarge(usize),
     /// More fields than a head may have.
@@ -168,6 +173,7 @@ impl Reason {
             | Reason::ChunkEnd
             | Reason::TrailerMalformed
             | Reason::TrailerForbidden => Status::BAD_REQUEST,
+            Reason::HeadTimeout => Status::REQUEST_TIMEOUT,
             Reason::TargetTooLong(_) => Status::URI_TOO_LONG,
             Reason::Expectation => Status::EXPECTATION_FAILED,
             Reason::HeadTooLarge(_) | Reason::TooManyFields(_) | Reason::TrailersTooLarge(_) => {
@@ -206,6 +212,7 @@ impl fmt::Display for Reason {
             Reason::FieldValue => {
                 "a field value holds a control character; only tab, visible ASCII and bytes from 0x80"
             }
+            Reason::HeadTimeout => "the head was not complete in time; send it at once",
             Reason::HeadTooLarge(max) => return write!(f, "the head is larger than {max} bytes"),
             Reason::TooManyFields(max) => return write!(f, "the head has more than {max} fields"),
             Reason::HostMissing => "HTTP/1.1 needs exactly one Host field; there is none",

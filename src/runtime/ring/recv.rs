@@ -109,17 +109,21 @@ impl Receiver {
         Poll::Pending
     }
 
-    /// Calls `take` with the next bytes, at least one, at most `max`, from the inbox or through the shard's window;
-    /// `take` must use them all. Resolves with their number, zero at the end.
-    pub async fn next_piece(&self, max: usize, take: impl FnOnce(&mut [u8])) -> io::Result<usize> {
+    /// Calls `take` with the next bytes, at least one, at most `max`, from the inbox or through the shard's window.
+    /// `take` says how many it used; the others stay for later. Resolves with that number, `None` at the end.
+    pub async fn next_piece(
+        &self,
+        max: usize,
+        take: impl FnOnce(&mut [u8]) -> usize,
+    ) -> io::Result<Option<usize>> {
         debug_assert!(max > 0);
         let ring = current();
         loop {
             if self.buffered_len() > 0 {
-                return Ok(self.piece_from_inbox(max, take));
+                return Ok(Some(self.piece_from_inbox(max, take)));
             }
             match self.end() {
-                Some(End::Finished) => return Ok(0),
+                Some(End::Finished) => return Ok(None),
                 Some(End::Broken(errno)) => return Err(io::Error::from_raw_os_error(errno)),
                 None => {}
             }
@@ -134,8 +138,9 @@ impl Receiver {
                 Ok(Some(0)) => self.inbox.end.set(Some(End::Finished)),
                 Ok(Some(len)) => {
                     self.note_length(len, want);
-                    take(&mut window[..len]);
-                    return Ok(len);
+                    let used = take(&mut window[..len]);
+                    self.inbox.bytes.borrow_mut().extend_from_slice(&window[used..len]);
+                    return Ok(Some(used));
                 }
                 Ok(None) => {
                     drop(window);
@@ -148,14 +153,14 @@ impl Receiver {
         }
     }
 
-    fn piece_from_inbox(&self, max: usize, take: impl FnOnce(&mut [u8])) -> usize {
+    fn piece_from_inbox(&self, max: usize, take: impl FnOnce(&mut [u8]) -> usize) -> usize {
         let start = self.inbox.start.get();
         let mut bytes = self.inbox.bytes.borrow_mut();
         let len = (bytes.len() - start).min(max);
-        take(&mut bytes[start..start + len]);
+        let used = take(&mut bytes[start..start + len]);
         drop(bytes);
-        self.consume(len);
-        len
+        self.consume(used);
+        used
     }
 
     /// Whether the next read may go past the inbox: it was overfull, and the multishot receive has ended.

@@ -1,0 +1,468 @@
+//! One request and its answer on a connection.
+//!
+//! A handler reads the head, may read the body piece by piece, begins the answer once, sends its body and
+//! finishes it. The exchange keeps the framing on both sides: what it lets through is always exactly one
+//! well-formed answer, or a connection that visibly broke off. Answers gather in one buffer and leave when input
+//! must be waited for, so pipelined requests are answered in one send.
+//!
+//! Memory: the gathered answer (up to [`GATHER_MAX`] beyond one piece), the inbox of the receiver, one request
+//! head; bodies of any size pass through the shard's window.
+//! Lives on: the connection's shard, reused for every request of the connection.
+
+use super::chunked::{ChunkLimits, ChunkedDecoder, Piece, chunk_head};
+use super::framing::BodyLength;
+use super::head::{Method, RequestHead, Version};
+use super::response::ResponseHead;
+use super::server::Service;
+use super::{Refusal, Status, Step};
+use crate::runtime::file::FileRange;
+use crate::runtime::ring::recv::{End, INBOX_MAX, Receiver};
+use crate::runtime::ring::send::{self, Outgoing, TOGETHER_MAX};
+use crate::runtime::ring::socket::Socket;
+use crate::runtime::{Moment, shard};
+use std::future::Future;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+/// Answer bytes that gather before they are sent although nobody waits.
+const GATHER_MAX: usize = 64 * 1024;
+/// Most body bytes taken in one step.
+const PIECE_MAX: usize = 256 * 1024;
+/// An unread body up to this length is read and dropped to keep the connection; a longer one closes it.
+const SKIPPED_BODY_MAX: u64 = 64 * 1024;
+
+/// The peer is gone, or the answer was cut: nothing more can be said on this connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gone;
+
+/// How the end of an answer's body is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// No body.
+    Empty,
+    /// This many bytes.
+    Length(u64),
+    /// Unknown until it ends: chunked, or the connection's end for HTTP/1.0.
+    Live,
+}
+
+/// What a step of reading the body brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyStep {
+    /// This many payload bytes; zero when only framing arrived.
+    Bytes(usize),
+    /// The body is complete.
+    End,
+}
+
+/// Why a body cannot be read to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyError {
+    /// The peer vanished, or ended before the announced length.
+    Gone,
+    /// The framing is broken; the connection cannot be used any more.
+    Refused(Refusal),
+}
+
+enum Body {
+    Exact { left: u64 },
+    Chunked(ChunkedDecoder),
+    Done,
+    Failed(BodyError),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    Due,
+    /// Headers say what a GET would bring; no byte follows.
+    HeadOnly,
+    Exact {
+        left: u64,
+    },
+    Chunked,
+    UntilClose,
+    Done,
+    Cut,
+}
+
+/// One request and its answer. See the module.
+pub struct Exchange {
+    socket: Rc<Socket>,
+    pub(super) receiver: Receiver,
+    out: Option<Box<Outgoing>>,
+    pub(super) head: RequestHead,
+    service: Rc<Service>,
+    body: Body,
+    answer: Answer,
+    status: Status,
+    began: Moment,
+    reads_body: bool,
+    continue_due: bool,
+    closing: bool,
+}
+
+impl Exchange {
+    pub(super) fn new(socket: Rc<Socket>, service: Rc<Service>) -> Self {
+        Exchange {
+            receiver: Receiver::new(socket.clone()),
+            out: Some(Outgoing::new(socket.clone())),
+            socket,
+            head: RequestHead::new(),
+            service,
+            body: Body::Done,
+            answer: Answer::Done,
+            status: Status::OK,
+            began: Moment::default(),
+            reads_body: false,
+            continue_due: false,
+            closing: false,
+        }
+    }
+
+    /// Takes up the request whose head was just parsed.
+    pub(super) fn open(&mut self) {
+        self.body = match self.head.body() {
+            BodyLength::None | BodyLength::Exact(0) => Body::Done,
+            BodyLength::Exact(left) => Body::Exact { left },
+            BodyLength::Chunked => Body::Chunked(ChunkedDecoder::new(ChunkLimits::default())),
+        };
+        self.answer = Answer::Due;
+        self.began = shard::now();
+        self.reads_body = false;
+        self.continue_due = self.head.expects_continue() && !matches!(self.body, Body::Done);
+        self.closing = !self.head.keep_alive();
+    }
+
+    /// The request's head.
+    pub fn head(&self) -> &RequestHead {
+        &self.head
+    }
+
+    /// Whether the daemon is draining: long answers may take it as a wish to end.
+    pub fn is_draining(&self) -> bool {
+        self.service.gate.is_closing()
+    }
+
+    /// Announces that the body will be read, perhaps after the answer has begun; tells a peer that asked to go
+    /// on. Without it, an answer to a long unread body closes the connection.
+    pub fn expect_body(&mut self) {
+        self.reads_body = true;
+        if std::mem::take(&mut self.continue_due)
+            && let Some(out) = &mut self.out
+        {
+            ResponseHead::write_continue(&mut out.head);
+        }
+    }
+
+    /// Reads what has arrived of the body, waiting if nothing has, and gives the payload to `take`, in one or
+    /// several pieces.
+    pub async fn read_body(&mut self, mut take: impl FnMut(&[u8])) -> Result<BodyStep, BodyError> {
+        match self.body {
+            Body::Done => return Ok(BodyStep::End),
+            Body::Failed(error) => return Err(error),
+            Body::Exact { .. } | Body::Chunked(_) => {}
+        }
+        self.expect_body();
+        if self.receiver.buffered_len() == 0 {
+            self.flush().await.map_err(|Gone| BodyError::Gone)?;
+        }
+        let step = match &mut self.body {
+            Body::Exact { left } => read_exact(&self.receiver, left, &mut take).await,
+            Body::Chunked(decoder) => read_chunked(&self.receiver, decoder, &mut take).await,
+            Body::Done | Body::Failed(_) => unreachable!("handled above"),
+        };
+        match step {
+            Ok(BodyStep::Bytes(len)) => self.service.note_received(len),
+            Ok(BodyStep::End) => self.body = Body::Done,
+            Err(error) => self.body = Body::Failed(error),
+        }
+        step
+    }
+
+    /// Begins the answer: status line, `Date` and framing are written, the caller adds fields and finishes the
+    /// head. Nothing is sent yet.
+    pub fn begin(&mut self, status: Status, framing: Framing) -> ResponseHead<'_> {
+        assert_eq!(self.answer, Answer::Due, "an exchange has one answer");
+        self.closing |= self.service.gate.is_closing() || self.leaves_body_unread();
+        let http10 = self.head.version() == Version::Http10;
+        let until_close = framing == Framing::Live && http10;
+        self.closing |= until_close;
+        self.status = status;
+        self.answer = match framing {
+            _ if self.head.method() == Method::Head => Answer::HeadOnly,
+            Framing::Empty => Answer::Exact { left: 0 },
+            Framing::Length(left) => Answer::Exact { left },
+            Framing::Live if until_close => Answer::UntilClose,
+            Framing::Live => Answer::Chunked,
+        };
+        self.service.note_answer(status, self.began);
+        // A sender of a cancelled message is gone with its buffer; what is written then goes nowhere.
+        let out = self.out.get_or_insert_with(|| Outgoing::new(self.socket.clone()));
+        let head = ResponseHead::start(&mut out.head, status, &self.service.date());
+        let head = match framing {
+            Framing::Empty if status.has_body() => head.content_length(0),
+            Framing::Empty => head,
+            Framing::Length(len) => head.content_length(len),
+            Framing::Live if until_close => head,
+            Framing::Live => head.chunked(),
+        };
+        match (self.closing, http10) {
+            (true, _) => head.close(),
+            (false, true) => head.header("Connection", "keep-alive"),
+            (false, false) => head,
+        }
+    }
+
+    fn leaves_body_unread(&self) -> bool {
+        match &self.body {
+            _ if self.reads_body => false,
+            Body::Done => false,
+            Body::Exact { left } => self.continue_due || *left > SKIPPED_BODY_MAX,
+            Body::Chunked(_) | Body::Failed(_) => true,
+        }
+    }
+
+    /// Sends body bytes; one chunk of a live answer. They gather until a flush, or until there are many.
+    pub async fn send(&mut self, bytes: &[u8]) -> Result<(), Gone> {
+        if bytes.is_empty() || !self.open_for(bytes.len() as u64)? {
+            return Ok(());
+        }
+        let out = self.out.as_mut().ok_or(Gone)?;
+        if self.answer == Answer::Chunked {
+            out.head.extend_from_slice(chunk_head(bytes.len(), &mut [0; 18]));
+        }
+        out.head.extend_from_slice(bytes);
+        if self.answer == Answer::Chunked {
+            out.head.extend_from_slice(b"\r\n");
+        }
+        self.service.note_sent(bytes.len());
+        if out.head.len() >= GATHER_MAX { self.flush().await } else { Ok(()) }
+    }
+
+    /// Sends stored bytes; one chunk of a live answer. Up to 256 KiB leave in one operation with what was
+    /// gathered before, more by sendfile. The bytes should be in memory, else the shard waits for the disk.
+    pub async fn send_stored(&mut self, range: FileRange) -> Result<(), Gone> {
+        if range.len == 0 || !self.open_for(range.len)? {
+            return Ok(());
+        }
+        let len = range.len as usize;
+        let is_chunk = self.answer == Answer::Chunked;
+        let out = self.out.as_mut().ok_or(Gone)?;
+        if is_chunk {
+            out.head.extend_from_slice(chunk_head(len, &mut [0; 18]));
+        }
+        if range.len <= TOGETHER_MAX {
+            out.stored = Some(range);
+            if is_chunk {
+                out.trailer.extend_from_slice(b"\r\n");
+            }
+            self.flush().await?;
+        } else {
+            self.flush().await?;
+            send::send_file(&self.socket, &range).await.map_err(|_| Gone)?;
+            if is_chunk {
+                self.out.as_mut().ok_or(Gone)?.head.extend_from_slice(b"\r\n");
+            }
+        }
+        self.service.note_sent(len);
+        Ok(())
+    }
+
+    /// Whether body bytes may follow and are wanted; counts them.
+    fn open_for(&mut self, len: u64) -> Result<bool, Gone> {
+        match &mut self.answer {
+            Answer::HeadOnly => Ok(false),
+            Answer::Chunked | Answer::UntilClose => Ok(true),
+            Answer::Exact { left } => {
+                assert!(len <= *left, "a handler sends what it announced");
+                *left -= len;
+                Ok(true)
+            }
+            Answer::Cut => Err(Gone),
+            Answer::Due | Answer::Done => panic!("body bytes belong between begin and finish"),
+        }
+    }
+
+    /// Sends what has gathered.
+    pub async fn flush(&mut self) -> Result<(), Gone> {
+        let out = self.out.take().ok_or(Gone)?;
+        let (sent, out) = if out.is_empty() { (Ok(()), out) } else { send::send(out).await };
+        self.out = Some(out);
+        sent.map_err(|_| Gone)
+    }
+
+    /// Ends the answer; `trailers` follow a chunked body and are dropped elsewhere.
+    pub async fn finish(&mut self, trailers: &[(&str, &str)]) -> Result<(), Gone> {
+        match self.answer {
+            Answer::Exact { left } => assert_eq!(left, 0, "a handler sends what it announced"),
+            Answer::Chunked => write_last_chunk(&mut self.out.as_mut().ok_or(Gone)?.head, trailers),
+            Answer::HeadOnly | Answer::UntilClose => {}
+            Answer::Cut => return Err(Gone),
+            Answer::Due | Answer::Done => panic!("an answer is begun before it is finished, once"),
+        }
+        self.answer = Answer::Done;
+        Ok(())
+    }
+
+    /// Cuts the answer: what was sent stays, the connection ends without the answer's end.
+    pub fn abandon(&mut self) {
+        self.answer = Answer::Cut;
+        self.closing = true;
+    }
+
+    /// A whole small answer.
+    pub async fn reply(&mut self, status: Status, content_type: &str, body: &[u8]) -> Result<(), Gone> {
+        self.begin(status, Framing::Length(body.len() as u64)).header("Content-Type", content_type).finish();
+        self.send(body).await?;
+        self.finish(&[]).await
+    }
+
+    /// Does `work` unless the peer's connection breaks first. A peer that finished sending is still there.
+    pub async fn while_connected<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Gone> {
+        let mut work = pin!(work);
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(value) = work.as_mut().poll(cx) {
+                return Poll::Ready(Ok(value));
+            }
+            // What a pipelining peer sends meanwhile stays in the inbox, up to its bound.
+            while !matches!(self.receiver.end(), Some(End::Finished)) {
+                let seen = self.receiver.buffered_len();
+                if seen >= INBOX_MAX || self.receiver.poll_more_than(seen, cx).is_pending() {
+                    break;
+                }
+                if matches!(self.receiver.end(), Some(End::Broken(_))) {
+                    return Poll::Ready(Err(Gone));
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// After the handler: whether the connection can take another request.
+    pub(super) async fn conclude(&mut self) -> Result<bool, Gone> {
+        match self.answer {
+            Answer::Done => {}
+            Answer::Cut => {
+                self.flush().await?;
+                return Err(Gone);
+            }
+            Answer::Due => {
+                self.reply(Status::INTERNAL_SERVER_ERROR, "text/plain", b"the request was not answered\n")
+                    .await?
+            }
+            _ => return Err(Gone),
+        }
+        if !self.closing {
+            self.closing = !self.skip_body().await;
+        }
+        if self.closing {
+            self.flush().await?;
+        }
+        Ok(!self.closing)
+    }
+
+    /// Reads and drops what is left of a body that was not worth reading; false when it is too long for that.
+    async fn skip_body(&mut self) -> bool {
+        let mut skipped = 0;
+        while skipped <= SKIPPED_BODY_MAX {
+            match self.read_body(|_| {}).await {
+                Ok(BodyStep::End) => return true,
+                Ok(BodyStep::Bytes(len)) => skipped += len as u64,
+                Err(_) => return false,
+            }
+        }
+        false
+    }
+
+    pub(super) fn socket(&self) -> &Rc<Socket> {
+        &self.socket
+    }
+
+    /// The answer to bytes that are no request.
+    pub(super) async fn refuse(&mut self, refusal: Refusal) -> Result<(), Gone> {
+        self.head.clear();
+        self.body = Body::Done;
+        self.answer = Answer::Due;
+        self.closing = true;
+        self.began = shard::now();
+        self.service.note_refusal();
+        let text = format!("{}\n", refusal.reason);
+        self.reply(refusal.status, "text/plain; charset=utf-8", text.as_bytes()).await?;
+        self.flush().await
+    }
+}
+
+async fn read_exact(
+    receiver: &Receiver,
+    left: &mut u64,
+    take: &mut impl FnMut(&[u8]),
+) -> Result<BodyStep, BodyError> {
+    if *left == 0 {
+        return Ok(BodyStep::End);
+    }
+    let max = usize::try_from(*left).unwrap_or(PIECE_MAX).min(PIECE_MAX);
+    let piece = receiver.next_piece(max, |bytes| {
+        take(bytes);
+        bytes.len()
+    });
+    match piece.await {
+        Ok(Some(len)) => {
+            *left -= len as u64;
+            Ok(BodyStep::Bytes(len))
+        }
+        Ok(None) | Err(_) => Err(BodyError::Gone),
+    }
+}
+
+async fn read_chunked(
+    receiver: &Receiver,
+    decoder: &mut ChunkedDecoder,
+    take: &mut impl FnMut(&[u8]),
+) -> Result<BodyStep, BodyError> {
+    if decoder.is_done() {
+        return Ok(BodyStep::End);
+    }
+    let mut payload = 0;
+    let mut refused = None;
+    let piece = receiver.next_piece(PIECE_MAX, |bytes| {
+        let mut used = 0;
+        while used < bytes.len() && !decoder.is_done() {
+            match decoder.step(&bytes[used..]) {
+                Step::Done(Piece::Payload { skip, len }) => {
+                    if len > 0 {
+                        take(&bytes[used + skip..used + skip + len]);
+                    }
+                    payload += len;
+                    used += skip + len;
+                }
+                Step::Done(Piece::End { skip }) => used += skip,
+                Step::NeedMore => break,
+                Step::Refuse(refusal) => {
+                    refused = Some(refusal);
+                    break;
+                }
+            }
+        }
+        used
+    });
+    let arrived = piece.await;
+    match (refused, arrived) {
+        (Some(refusal), _) => Err(BodyError::Refused(refusal)),
+        (None, Ok(Some(_))) if payload == 0 && decoder.is_done() => Ok(BodyStep::End),
+        (None, Ok(Some(_))) => Ok(BodyStep::Bytes(payload)),
+        (None, Ok(None) | Err(_)) => Err(BodyError::Gone),
+    }
+}
+
+fn write_last_chunk(out: &mut Vec<u8>, trailers: &[(&str, &str)]) {
+    out.extend_from_slice(b"0\r\n");
+    for (name, value) in trailers {
+        assert!(!value.bytes().any(|byte| byte.is_ascii_control()), "trailer values are our own");
+        for part in [name.as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            out.extend_from_slice(part);
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+}
