@@ -99,14 +99,15 @@ impl Rules<'_, '_> {
             }
             wanted.extend(service.listen.iter().map(|listen| (key.clone(), listen)));
         }
-        if config.ion.enabled {
+        if config.ion.enabled && self.all_read("ion.module[") {
             for (index, module) in config.ion.module.iter().enumerate() {
                 wanted.extend(
                     module.listen.iter().map(|listen| (format!("ion.module[{index}].listen"), listen)),
                 );
             }
         }
-        for (index, proxy) in config.proxy.iter().enumerate() {
+        let proxies = if self.all_read("proxy[") { &config.proxy[..] } else { &[] };
+        for (index, proxy) in proxies.iter().enumerate() {
             wanted.extend(proxy.listen.iter().map(|listen| (format!("proxy[{index}].listen"), listen)));
         }
         for (index, (key, listen)) in wanted.iter().enumerate() {
@@ -213,8 +214,7 @@ impl Rules<'_, '_> {
     }
 
     fn modules(&mut self, config: &mut Config) {
-        // A record that could not be read is missing from the list, and the indexes no longer fit.
-        if self.reader.failed.iter().any(|key| key.starts_with("ion.module")) {
+        if !self.all_read("ion.module[") {
             return;
         }
         let mut names: BTreeMap<&str, usize> = BTreeMap::new();
@@ -335,7 +335,7 @@ impl Rules<'_, '_> {
     }
 
     fn proxies(&mut self, config: &Config) {
-        if self.reader.failed.iter().any(|key| key.starts_with("proxy")) {
+        if !self.all_read("proxy[") {
             return;
         }
         for (index, proxy) in config.proxy.iter().enumerate() {
@@ -393,6 +393,11 @@ impl Rules<'_, '_> {
 
     fn origin(&self, key: &str) -> Origin {
         self.reader.origins.get(key).cloned().unwrap_or_default()
+    }
+
+    /// Whether no record of a list was refused: one that was is missing, and the indexes no longer fit.
+    fn all_read(&self, list: &str) -> bool {
+        !self.reader.failed.iter().any(|key| key.starts_with(list))
     }
 
     fn failed(&self, key: &str) -> bool {

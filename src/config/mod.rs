@@ -6,7 +6,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `sections` | the keys, their types and defaults: the one list that everything else is derived from |
-//! | `schema` | how such a list becomes a reader |
+//! | `schema`, `value` | how such a list becomes a reader; how a leaf is read |
 //! | `sources` | file, environment, flags |
 //! | `check` | rules between values |
 //! | `diagnostic` | mistakes and their wording |
@@ -24,6 +24,7 @@ mod secret;
 mod sections;
 mod sources;
 mod units;
+mod value;
 
 use std::collections::BTreeMap;
 
@@ -410,6 +411,10 @@ mod tests {
             "[ion]\nblob_provider = \"s3\"\n[remote.s3]\nendpoint = \"http://h\"\naccess_key_id = \"a\"",
             "F:2: ion.blob_provider = \"s3\": remote.s3.secret_access_key is not set; accepted: \"segments\", or all keys of [remote.s3]",
         ),
+        (
+            "[serpentine]\nkinds = [\n  0,\n  # nobody knows this one\n  2,\n]",
+            "F:5: serpentine.kinds = 2: no such kind; accepted: 0, 1, 65",
+        ),
         ("[serpentine]\nkinds = [0, 2]", "F:2: serpentine.kinds = 2: no such kind; accepted: 0, 1, 65"),
         (
             "[serpentine]\ncontainerd_socket = \"x.sock\"",
@@ -450,6 +455,19 @@ mod tests {
         for (text, expected) in MISTAKES {
             assert_eq!(mistakes(text), [*expected], "{text}");
         }
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_shifts_no_blame_to_the_next() {
+        let text = "[[proxy]]\nlisten = \"127.0.0.1:x\"\nto = \"unix:/x\"\n\
+                    [[proxy]]\nlisten = \"127.0.0.1:3060\"\nto = \"unix:/x\"\n";
+        let found = mistakes(text);
+        assert!(
+            found.len() == 1 && found[0].starts_with("F:2: proxy[0].listen = \"127.0.0.1:x\""),
+            "{found:?}"
+        );
+        let found = mistakes(&text.replace(":x", ":7000"));
+        assert!(found.len() == 1 && found[0].starts_with("F:5: proxy[1].listen = "), "{found:?}");
     }
 
     #[test]
