@@ -1,1 +1,94 @@
-//! The seeded doubles: virtual shards, a virtual clock, a disk that forgets.
+//! The seeded doubles: virtual shards, a virtual clock, a disk that forgets, a socket that reads late.
+//!
+//! A [`World`] runs any number of shards on one thread and decides by its seed what happens next; a [`SimDisk`]
+//! outlives the worlds that run on it, through kills and power losses. The same seed gives the same history.
+//!
+//! ```
+//! # use millpond::runtime::sim::{SimDisk, World, seeds};
+//! # use std::path::Path;
+//! for seed in seeds(3) {
+//!     let disk = SimDisk::new(seed);
+//!     let world = World::new(seed, 2, disk.clone());
+//!     world.block_on(0, async {
+//!         let disk = millpond::runtime::shard::current().disk().clone();
+//!         let file = disk.create(Path::new("log"), 4096)?;
+//!         file.write_at(b"kept", 0)?;
+//!         file.sync_data().await?;
+//!         disk.sync_dir(Path::new("."))
+//!     }).unwrap();
+//!     let disk = disk.power_loss(world.chance());
+//!     assert_eq!(&disk.read(Path::new("log")).unwrap()[..4], b"kept");
+//! #   use millpond::runtime::Disk;
+//! }
+//! ```
+//!
+//! Lives on: one thread, in tests.
+
+mod content;
+mod crash;
+mod disk;
+mod socket;
+mod tree;
+mod world;
+
+pub use disk::{Faults, SimDisk};
+pub use socket::SimSocket;
+pub use world::World;
+
+use super::entropy::Entropy;
+
+/// The seeds of a test: `count` of them, always the same. `MILLPOND_SEEDS=1000` in the environment asks for more
+/// (or fewer) of the same row, `MILLPOND_SEED=0x5eed` for that one alone.
+pub fn seeds(count: usize) -> Vec<u64> {
+    if let Some(seed) = from_environment("MILLPOND_SEED") {
+        return vec![seed];
+    }
+    let count = from_environment("MILLPOND_SEEDS").map_or(count, |count| count as usize);
+    let row = Entropy::from_seed(0x6d69_6c6c_706f_6e64);
+    (0..count).map(|_| row.next()).collect()
+}
+
+fn from_environment(key: &str) -> Option<u64> {
+    let value = std::env::var(key).ok()?;
+    Some(number(&value).unwrap_or_else(|| panic!("{key}={value} is no number: 0x5eed and 24301 are")))
+}
+
+fn number(text: &str) -> Option<u64> {
+    let text = text.replace('_', "");
+    match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16).ok(),
+        None => text.parse().ok(),
+    }
+}
+
+/// Prints the line that repeats this run, should the test that holds it panic.
+pub struct Reproduce(u64);
+
+impl Reproduce {
+    /// For a run under `seed`. A [`World`] holds one already.
+    pub fn new(seed: u64) -> Self {
+        Reproduce(seed)
+    }
+}
+
+impl Drop for Reproduce {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // The test harness names a test's thread after the test.
+            let thread = std::thread::current();
+            eprintln!("MILLPOND_SEED={:#x} cargo test {}", self.0, thread.name().unwrap_or_default());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::number;
+
+    #[test]
+    fn seeds_are_read_as_they_are_printed() {
+        assert_eq!(number("0x5eed_2f91"), Some(0x5eed_2f91));
+        assert_eq!(number("12"), Some(12));
+        assert_eq!(number("twelve"), None);
+    }
+}
