@@ -11,6 +11,7 @@ use clap::Parser;
 
 pub mod args;
 mod check_config;
+mod client;
 mod completions;
 mod pipe;
 mod serve;
