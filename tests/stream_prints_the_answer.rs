@@ -1,0 +1,44 @@
+//! `millpond stream`: status, message and body of the answer come out as they come in.
+
+mod fake_loom;
+
+use std::io::Write;
+
+use fake_loom::{Client, Fake};
+
+#[test]
+fn stream_prints_status_and_body() {
+    let fake = Fake::start();
+    let url = fake.url();
+    let (mut client, mut stdin) = Client::start(&["stream", &url, "a b", "--force"]);
+    let mut post = fake.exchange();
+    assert_eq!(post.asks(), "POST /stream/a%20b?force=true");
+    assert!(post.has_line("X-Stream-Metadata: {}") && post.has_line("Connection: keep-alive"));
+    stdin.write_all(b"one").expect("the client reads");
+    assert_eq!(post.read_chunk().expect("a chunk"), b"one");
+    post.created(0, 1);
+    client.await_stdout(b"201 Created\n");
+    drop(stdin);
+    assert!(post.read_to_end().is_empty());
+    post.end();
+    client.outcome().expect(0, "");
+
+    let (client, _stdin) = Client::start(&["stream", &url, "a"]);
+    fake.exchange().refuse("409 Conflict", "", "{\"error\":\"taken\"}");
+    let outcome = client.outcome();
+    outcome.expect(1, "");
+    assert_eq!(outcome.stdout, b"409 Conflict\n{\"error\":\"taken\"}");
+}
+
+#[test]
+fn stream_whose_answer_breaks_off_is_an_error() {
+    let fake = Fake::start();
+    let url = fake.url();
+    let (client, stdin) = Client::start(&["stream", &url, "a"]);
+    let mut post = fake.exchange();
+    post.created(0, 1);
+    drop(stdin);
+    assert!(post.read_to_end().is_empty());
+    post.close();
+    client.outcome().expect(1, "closed the connection");
+}
