@@ -2,7 +2,8 @@
 
 mod fake_loom;
 
-use std::io::Write;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixListener;
 
 use fake_loom::{Client, Fake};
 
@@ -41,4 +42,26 @@ fn stream_whose_answer_breaks_off_is_an_error() {
     assert!(post.read_to_end().is_empty());
     post.close();
     client.outcome().expect(1, "closed the connection");
+}
+
+#[test]
+fn a_unix_socket_serves_as_well() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("loom.sock");
+    let listener = UnixListener::bind(&path).expect("a free name");
+    let (client, stdin) = Client::start(&["stream", &format!("unix:{}", path.display()), "a"]);
+    let (mut peer, _) = listener.accept().expect("the client");
+    drop(stdin);
+    let mut request = Vec::new();
+    let mut byte = [0];
+    while !request.ends_with(b"\r\n\r\n0\r\n\r\n") {
+        peer.read_exact(&mut byte).expect("the client is there");
+        request.push(byte[0]);
+    }
+    assert!(request.starts_with(b"POST /stream/a HTTP/1.1\r\nHost: localhost\r\n"));
+    peer.write_all(b"HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
+        .expect("the client reads");
+    let outcome = client.outcome();
+    outcome.expect(0, "");
+    assert_eq!(outcome.stdout, b"201 Created\n");
 }
