@@ -438,6 +438,20 @@ fn a_takeover_is_noticed_while_the_connection_still_stands() {
 }
 
 #[test]
+fn bytes_of_others_that_the_resume_reveals_are_an_error() {
+    let fake = Fake::start();
+    let (client, mut stdin) = pipe(&fake, &[]);
+    let mut post = fake.exchange();
+    post.created(0, 1);
+    stdin.write_all(b"one").expect("the client reads");
+    assert_eq!(post.read_chunk().expect("a chunk"), b"one");
+    fake.declare(3, 0, 2, "interrupted");
+    post.close();
+    fake.exchange().created(4, 3);
+    client.outcome().expect(1, "ends at 4, but only 3 bytes");
+}
+
+#[test]
 fn a_full_server_at_the_resume_is_told_and_is_an_error() {
     let fake = Fake::start();
     let (client, mut stdin) = pipe(&fake, &[]);

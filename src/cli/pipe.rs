@@ -252,6 +252,11 @@ impl Producer {
             };
             self.rewind(offset, if let Seen::Stream(extent) = seen { extent.durable } else { 0 });
             match self.post(&format!("resume={offset}&epoch={epoch}"), CHUNKED) {
+                // Whoever wrote between the question and the answer has made the stream another one.
+                Reply::Accepted(_, Some(next), _) if next > self.ring.sent_most() => {
+                    let sent_most = self.ring.sent_most();
+                    return Err(Failure::Lost(Loss::OthersWrote { next, sent_most }));
+                }
                 Reply::Accepted(upload, _, raised) => {
                     let epoch = raised.unwrap_or(epoch);
                     return Ok(self.started(upload, Accepted { epoch, ..accepted }));

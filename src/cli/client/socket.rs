@@ -142,7 +142,7 @@ impl Socket {
         std::mem::take(&mut self.read)
     }
 
-    /// One read past the unused bytes; `None` when nothing is there, an error at the end.
+    /// One read into `space`, to be used after what [`Socket::take_read`] gave; `None` when nothing is there, an error at the end.
     pub fn read_into(&mut self, space: &mut [u8]) -> Result<Option<usize>, Trouble> {
         let got = match &mut self.end {
             End::Tcp(stream) => stream.read(space),
