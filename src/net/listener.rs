@@ -96,7 +96,8 @@ fn start<H: Handler>(socket: Socket, service: &Rc<Service>, handler: &Rc<H>, con
     let (service, handler) = (service.clone(), handler.clone());
     shard::spawn("connection", async move {
         let _held = (counted, pass);
-        serve(socket, service, handler).await;
+        let cut = service.cut.clone();
+        unless_closing(&cut, serve(socket, service, handler)).await;
     });
 }
 
@@ -113,7 +114,7 @@ async fn pause(acceptor: &Acceptor, service: &Service, connections: &Connections
 }
 
 /// Does `work`, or `None` once the gate begins to close.
-async fn unless_closing<T>(gate: &Gate, work: impl Future<Output = T>) -> Option<T> {
+pub async fn unless_closing<T>(gate: &Gate, work: impl Future<Output = T>) -> Option<T> {
     let (mut work, mut closing) = (pin!(work), pin!(gate.closing()));
     std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
         Poll::Ready(value) => Poll::Ready(Some(value)),

@@ -28,7 +28,7 @@ use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
@@ -52,10 +52,39 @@ pub type Main = Pin<Box<dyn Future<Output = ()>>>;
 pub struct Running {
     threads: PoolThreadHandles<()>,
     unparks: Vec<Arc<Unpark>>,
+    beats: Arc<AtomicU64>,
+}
+
+/// How glommio is set up under the shards.
+#[derive(Clone, Copy, Debug)]
+pub struct Tuning {
+    /// Longest stall when glommio parks at the wrong moment while something is in flight.
+    pub heartbeat: Duration,
+    /// glommio's preempt timer, or its default of 100 ms. Shorter ones make it park at wrong moments often.
+    pub preempt: Option<Duration>,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Tuning { heartbeat: HEARTBEAT, preempt: None }
+    }
 }
 
 /// Starts `count` shards (0: one per allowed processor), each running what `main` returns when called on it.
 pub fn start<F>(count: usize, disk: Arc<dyn Disk>, main: F) -> Result<Running, StartError>
+where
+    F: Fn(ShardId, Vec<Arc<Unpark>>) -> Main + Clone + Send + 'static,
+{
+    start_tuned(Tuning::default(), count, disk, main)
+}
+
+/// [`start`] with other timers than the proven ones.
+pub fn start_tuned<F>(
+    tuning: Tuning,
+    count: usize,
+    disk: Arc<dyn Disk>,
+    main: F,
+) -> Result<Running, StartError>
 where
     F: Fn(ShardId, Vec<Arc<Unpark>>) -> Main + Clone + Send + 'static,
 {
@@ -72,9 +101,14 @@ where
         })));
     }
     let (clock_origin, next_id, shared) = (StartClock::now(), Arc::new(AtomicU16::new(0)), unparks.clone());
-    let threads = LocalExecutorPoolBuilder::new(placement(&cpus, count)?)
-        .name("shard")
-        .io_memory(GLOMMIO_IO_MEMORY)
+    let mut pool =
+        LocalExecutorPoolBuilder::new(placement(&cpus, count)?).name("shard").io_memory(GLOMMIO_IO_MEMORY);
+    if let Some(preempt) = tuning.preempt {
+        pool = pool.preempt_timer(preempt);
+    }
+    let beats = Arc::new(AtomicU64::new(0));
+    let heart = HeartParts { every: tuning.heartbeat, beats: beats.clone() };
+    let threads = pool
         .on_all_shards(move || async move {
             let id = ShardId(next_id.fetch_add(1, Ordering::Relaxed));
             let unpark = shared[id.index()].clone();
@@ -87,10 +121,10 @@ where
                 disk,
                 unpark: Box::new(move || waker.nudge()),
             };
-            run_shard(parts, eventfds[id.index()].clone(), unpark, move || main(id, shared)).await;
+            run_shard(parts, eventfds[id.index()].clone(), unpark, heart, move || main(id, shared)).await;
         })
         .map_err(|error| StartError::Io(io::Error::other(error.to_string())))?;
-    Ok(Running { threads, unparks })
+    Ok(Running { threads, unparks, beats })
 }
 
 /// Why the shards did not start.
@@ -119,10 +153,46 @@ impl Running {
         &self.unparks
     }
 
+    /// Heartbeats of all shards since they started.
+    pub fn heartbeats(&self) -> u64 {
+        self.beats.load(Ordering::Relaxed)
+    }
+
     /// Waits until every shard has ended; false when one of them died.
     pub fn join(self) -> bool {
         self.threads.join_all().into_iter().all(|joined| joined.is_ok())
     }
+}
+
+/// Writes `line` and a line end to descriptor `fd`, which the caller of this process passed on for it, and closes
+/// it: the reader sees exactly one line.
+pub fn write_ready_line(fd: i32, line: &str) -> io::Result<()> {
+    // Standard streams stay open; everything else was handed over by whoever named its number.
+    if fd <= 2 {
+        let shared = rustix::io::dup(borrowed_standard(fd)?)?;
+        return write_line(shared, line);
+    }
+    // SAFETY: the number names a descriptor that the parent opened for this purpose alone (`--ready-fd`); nothing
+    // else in this process refers to it. A number that is not open fails in fcntl before it is owned.
+    let handed_over = unsafe {
+        if libc::fcntl(fd, libc::F_GETFD) < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        OwnedFd::from_raw_fd(fd)
+    };
+    write_line(handed_over, line)
+}
+
+fn borrowed_standard(fd: i32) -> io::Result<std::os::fd::BorrowedFd<'static>> {
+    match fd {
+        1 => Ok(rustix::stdio::stdout()),
+        2 => Ok(rustix::stdio::stderr()),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "standard input cannot take the ready line")),
+    }
+}
+
+fn write_line(fd: OwnedFd, line: &str) -> io::Result<()> {
+    io::Write::write_all(&mut std::fs::File::from(fd), format!("{line}\n").as_bytes())
 }
 
 /// One origin for all shards' clocks, so that their moments can be compared.
@@ -157,7 +227,13 @@ fn placement(cpus: &[usize], count: usize) -> Result<PoolPlacement, StartError> 
     Ok(PoolPlacement::Custom(sets))
 }
 
-async fn run_shard(parts: Parts, wake: Arc<OwnedFd>, park: Arc<Unpark>, main: impl FnOnce() -> Main) {
+async fn run_shard(
+    parts: Parts,
+    wake: Arc<OwnedFd>,
+    park: Arc<Unpark>,
+    heart: HeartParts,
+    main: impl FnOnce() -> Main,
+) {
     let ring = Ring::install(wake).expect("the ring was tried before shards were started");
     let shard = Shard::new(parts);
     shard::enter(Some(shard.clone()));
@@ -170,7 +246,7 @@ async fn run_shard(parts: Parts, wake: Arc<OwnedFd>, park: Arc<Unpark>, main: im
             main.await;
         }
     });
-    let heart = Rc::new(Heart::default());
+    let heart = Rc::new(Heart { parts: heart, parked: Cell::new(false), waker: RefCell::new(None) });
     let beating = glommio::spawn_local(beat(heart.clone(), shard.clone(), ring.clone()));
     drive(&shard, &ring, &park, &heart, &finished).await;
     beating.cancel().await;
@@ -301,9 +377,16 @@ impl EventfdReader {
     }
 }
 
+/// What all hearts share.
+#[derive(Clone)]
+struct HeartParts {
+    every: Duration,
+    beats: Arc<AtomicU64>,
+}
+
 /// The heartbeat of one shard.
-#[derive(Default)]
 struct Heart {
+    parts: HeartParts,
     parked: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
@@ -336,6 +419,7 @@ async fn beat(heart: Rc<Heart>, shard: Rc<Shard>, ring: Rc<Ring>) {
         if !in_flight(&shard, &ring) {
             heart.stopped().await;
         }
-        glommio::timer::sleep(HEARTBEAT).await;
+        glommio::timer::sleep(heart.parts.every).await;
+        heart.parts.beats.fetch_add(1, Ordering::Relaxed);
     }
 }

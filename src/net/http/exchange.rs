@@ -19,7 +19,7 @@ use crate::runtime::file::FileRange;
 use crate::runtime::ring::recv::{End, INBOX_MAX, Receiver};
 use crate::runtime::ring::send::{self, Outgoing, TOGETHER_MAX};
 use crate::runtime::ring::socket::Socket;
-use crate::runtime::{Moment, shard};
+use crate::runtime::{Moment, shard, timer};
 use std::future::Future;
 use std::pin::pin;
 use std::rc::Rc;
@@ -355,7 +355,7 @@ impl Exchange {
             _ => return Err(Gone),
         }
         if !self.closing {
-            self.closing = !self.skip_body().await;
+            self.closing = !self.drop_body().await;
         }
         if self.closing {
             self.flush().await?;
@@ -363,24 +363,49 @@ impl Exchange {
         Ok(!self.closing)
     }
 
-    /// Reads and drops what is left of a body that was not worth reading; false when it is too long for that.
-    async fn skip_body(&mut self) -> bool {
-        let mut skipped = 0;
-        while skipped <= SKIPPED_BODY_MAX {
+    /// Reads and drops the body of a request that has no use for it, before its answer: so a body with broken
+    /// framing is refused instead of being taken for a next request. A body that is too long for that, or too
+    /// slow, or that the peer only offers (`Expect: 100-continue`), is left; the answer then closes the connection.
+    pub async fn skip_body(&mut self) -> Result<(), Gone> {
+        if self.continue_due {
+            return Ok(());
+        }
+        let deadline = shard::now() + self.service.header_timeout;
+        let dropped = timer::until(deadline, self.drop_body()).await;
+        if let Body::Failed(error) = self.body {
+            return match error {
+                BodyError::Refused(refusal) => self.refuse(refusal).await.and(Err(Gone)),
+                BodyError::Gone => Err(Gone),
+            };
+        }
+        // Unless it was read to its end, somebody who has not announced it does not go on reading.
+        self.reads_body = dropped == Some(true);
+        Ok(())
+    }
+
+    /// True when the body was read to its end.
+    async fn drop_body(&mut self) -> bool {
+        let mut dropped = 0;
+        while dropped <= SKIPPED_BODY_MAX {
             match self.read_body(|_| {}).await {
                 Ok(BodyStep::End) => return true,
-                Ok(BodyStep::Bytes(len)) => skipped += len as u64,
+                Ok(BodyStep::Bytes(len)) => dropped += len as u64,
                 Err(_) => return false,
             }
         }
         false
     }
 
+    /// Whether the last thing said was a whole answer, so that it should be let through before closing.
+    pub(super) fn has_answered(&self) -> bool {
+        self.answer == Answer::Done
+    }
+
     pub(super) fn socket(&self) -> &Rc<Socket> {
         &self.socket
     }
 
-    /// The answer to bytes that are no request.
+    /// The answer to bytes that are no request, or no body.
     pub(super) async fn refuse(&mut self, refusal: Refusal) -> Result<(), Gone> {
         self.head.clear();
         self.body = Body::Done;

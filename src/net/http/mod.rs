@@ -93,6 +93,8 @@ pub enum Reason {
     TargetAuthority,
     /// CONNECT.
     Connect,
+    /// A method that no dialect knows.
+    MethodUnknown,
     /// A version other than 1.0 and 1.1.
     Version,
     /// CR or LF alone.
@@ -179,7 +181,7 @@ impl Reason {
             Reason::HeadTooLarge(_) | Reason::TooManyFields(_) | Reason::TrailersTooLarge(_) => {
                 Status::HEADERS_TOO_LARGE
             }
-            Reason::Connect | Reason::CodingUnknown => Status::NOT_IMPLEMENTED,
+            Reason::Connect | Reason::MethodUnknown | Reason::CodingUnknown => Status::NOT_IMPLEMENTED,
             Reason::Version => Status::VERSION_NOT_SUPPORTED,
         }
     }
@@ -204,6 +206,9 @@ impl fmt::Display for Reason {
                 "the authority in the target is not host[:port] without user information"
             }
             Reason::Connect => "CONNECT is not offered here; any other method is passed on",
+            Reason::MethodUnknown => {
+                "the method is unknown; methods are case-sensitive: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH"
+            }
             Reason::Version => "only HTTP/1.1 and HTTP/1.0 are spoken here",
             Reason::LineEnd => "CR or LF alone; lines end with CRLF",
             Reason::FieldName => {

@@ -6,7 +6,7 @@
 //! Lives on: one task per connection on the shard that accepted it; a panic in it ends that connection alone.
 
 use super::exchange::{Exchange, Gone};
-use super::head::HeadLimits;
+use super::head::{HeadLimits, Method};
 use super::{Reason, Refusal, Status, Step};
 use crate::codec::time::HttpDate;
 use crate::net::deadline::Deadline;
@@ -46,6 +46,8 @@ pub struct Service {
     pub dialect: Dialect,
     /// Counts connections, and closes when the daemon drains.
     pub gate: Gate,
+    /// Closes when connections that did not finish are cut.
+    pub cut: Gate,
     /// Bounds of a request head.
     pub limits: HeadLimits,
     /// Time for a whole request head.
@@ -62,12 +64,13 @@ impl Service {
     pub fn new(
         dialect: Dialect,
         gate: Gate,
+        cut: Gate,
         limits: HeadLimits,
         (header_timeout, idle_timeout): (Duration, Duration),
         metrics: Arc<ShardMetrics>,
     ) -> Rc<Self> {
         let date = RefCell::new(HttpDate::at(0));
-        Rc::new(Service { dialect, gate, limits, header_timeout, idle_timeout, metrics, date })
+        Rc::new(Service { dialect, gate, cut, limits, header_timeout, idle_timeout, metrics, date })
     }
 
     pub(super) fn date(&self) -> std::cell::Ref<'_, HttpDate> {
@@ -104,7 +107,7 @@ pub async fn serve<H: Handler>(socket: Socket, service: Rc<Service>, handler: Rc
         service,
         requests: 0,
     };
-    if connection.run(&*handler).await.is_ok() {
+    if connection.run(&*handler).await.is_ok() || connection.exchange.has_answered() {
         connection.linger().await;
     }
 }
@@ -154,7 +157,10 @@ impl Connection {
                 match self.parse() {
                     Step::Done(consumed) => {
                         self.exchange.receiver.consume(consumed);
-                        return Ok(Next::Request);
+                        return Ok(match self.exchange.head.method() {
+                            Method::Other => Next::Refused(Reason::MethodUnknown.into()),
+                            _ => Next::Request,
+                        });
                     }
                     Step::Refuse(refusal) => return Ok(Next::Refused(refusal)),
                     Step::NeedMore => {}
