@@ -26,7 +26,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
@@ -230,7 +230,11 @@ impl<Q: Send + 'static, R: Send + 'static> Post<Q, R> {
                 did = true;
                 match message {
                     Message::Ask { slot, question } => {
-                        let asker = Asker::There { post: self.clone(), shard: from, slot };
+                        let asker = Asker::There {
+                            post: Rc::downgrade(self) as Weak<dyn Answers<R>>,
+                            shard: from,
+                            slot,
+                        };
                         self.call(from, question, Some(Reply(Some(asker))));
                     }
                     Message::Tell(statement) => self.call(from, statement, None),
@@ -325,7 +329,13 @@ pub struct Reply<R: 'static>(Option<Asker<R>>);
 
 enum Asker<R> {
     Here(Answerer<R>),
-    There { post: Rc<dyn Answers<R>>, shard: ShardId, slot: usize },
+    /// Weak, because handlers keep replies in the state that they own: a strong one would hold its shard's post
+    /// open for ever.
+    There {
+        post: Weak<dyn Answers<R>>,
+        shard: ShardId,
+        slot: usize,
+    },
 }
 
 /// A [`Post`] whatever its questions are.
@@ -346,19 +356,27 @@ impl<Q: Send + 'static, R: Send + 'static> Answers<R> for Post<Q, R> {
 impl<R> Reply<R> {
     /// Answers.
     pub fn give(mut self, answer: R) {
-        match self.0.take() {
-            Some(Asker::Here(asker)) => asker.give(answer),
-            Some(Asker::There { post, shard, slot }) => post.answer(shard, slot, Some(answer)),
-            None => unreachable!("a reply is given once, because giving takes it"),
+        self.settle(Some(answer));
+    }
+
+    fn settle(&mut self, answer: Option<R>) {
+        match (self.0.take(), answer) {
+            (Some(Asker::Here(asker)), Some(answer)) => asker.give(answer),
+            (Some(Asker::There { post, shard, slot }), answer) => {
+                // When the post is gone its lanes are closed, and the asker learns of it by that.
+                if let Some(post) = post.upgrade() {
+                    post.answer(shard, slot, answer);
+                }
+            }
+            // Nothing for an asker on this shard: it learns by the drop. Or settled before.
+            (Some(Asker::Here(_)) | None, _) => {}
         }
     }
 }
 
 impl<R> Drop for Reply<R> {
     fn drop(&mut self) {
-        if let Some(Asker::There { post, shard, slot }) = self.0.take() {
-            post.answer(shard, slot, None);
-        }
+        self.settle(None);
     }
 }
 
