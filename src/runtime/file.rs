@@ -60,6 +60,7 @@ pub trait Disk: Send + Sync {
 }
 
 /// What an open file can do.
+#[allow(clippy::len_without_is_empty, reason = "a file is made with its length, and never with none")]
 pub trait FileOps: Send + Sync {
     /// Writes all of `bytes` at `offset`, which must lie within the file. Returns once the page cache has
     /// them. May take long when the kernel throttles writers.

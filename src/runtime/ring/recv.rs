@@ -118,8 +118,11 @@ impl Receiver {
     ) -> io::Result<Option<usize>> {
         debug_assert!(max > 0);
         let ring = current();
+        let mut take = Some(take);
         loop {
-            if self.buffered_len() > 0 {
+            if self.buffered_len() > 0
+                && let Some(take) = take.take()
+            {
                 return Ok(Some(self.piece_from_inbox(max, take)));
             }
             match self.end() {
@@ -131,26 +134,36 @@ impl Receiver {
                 self.more_than(0).await;
                 continue;
             }
-            // The window is borrowed for this turn only, and only when there is something to put into it.
-            let mut window = ring.window();
-            let want = window.len().min(max);
-            match self.socket.receive_now(&mut window[..want]) {
-                Ok(Some(0)) => self.inbox.end.set(Some(End::Finished)),
-                Ok(Some(len)) => {
-                    self.note_length(len, want);
-                    let used = take(&mut window[..len]);
-                    self.inbox.bytes.borrow_mut().extend_from_slice(&window[used..len]);
-                    return Ok(Some(used));
-                }
-                Ok(None) => {
-                    drop(window);
-                    self.wait_for_bulk().await;
-                }
-                Err(error) => {
-                    self.inbox.end.set(Some(End::Broken(error.raw_os_error().unwrap_or(libc::EIO))))
-                }
+            let used = self.read_bulk(&mut ring.window(), max, &mut take);
+            match used {
+                Some(used) => return Ok(Some(used)),
+                None if self.end().is_none() => self.wait_for_bulk().await,
+                None => {}
             }
         }
+    }
+
+    /// Reads into the window what is there now and lets it be taken; `None` when nothing is. The window is borrowed
+    /// for this turn only, and only when there is something to put into it.
+    fn read_bulk<F: FnOnce(&mut [u8]) -> usize>(
+        &self,
+        window: &mut [u8],
+        max: usize,
+        take: &mut Option<F>,
+    ) -> Option<usize> {
+        let want = window.len().min(max);
+        match self.socket.receive_now(&mut window[..want]) {
+            Ok(Some(0)) => self.inbox.end.set(Some(End::Finished)),
+            Ok(Some(len)) => {
+                self.note_length(len, want);
+                let used = take.take()?(&mut window[..len]);
+                self.inbox.bytes.borrow_mut().extend_from_slice(&window[used..len]);
+                return Some(used);
+            }
+            Ok(None) => {}
+            Err(error) => self.inbox.end.set(Some(End::Broken(error.raw_os_error().unwrap_or(libc::EIO)))),
+        }
+        None
     }
 
     fn piece_from_inbox(&self, max: usize, take: impl FnOnce(&mut [u8]) -> usize) -> usize {
