@@ -1,0 +1,108 @@
+//! A reader that does not read delays neither the producer nor other readers, and costs no memory.
+
+mod common;
+
+use common::content::{Rng, difference};
+use common::http::request_bytes;
+use common::{Conn, Daemon, Live, Producer, bytes_of, proc};
+
+const CONTENT: usize = 48 << 20;
+
+#[test]
+fn a_paused_reader_holds_up_nobody_and_costs_no_memory() {
+    let daemon = Daemon::start();
+    let content = bytes_of(1, CONTENT);
+    let mut producer = Producer::begin(daemon.loom(), "big");
+    let paused: Vec<Conn> = (0..8).map(|_| paused_reader(&daemon, "/stream/big")).collect();
+    let before = proc::status_bytes(daemon.pid(), "RssAnon");
+
+    let addr = daemon.loom();
+    let mut most = 0;
+    std::thread::scope(|scope| {
+        let quick: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(move || Live::get(addr, "/stream/big").try_finish().expect("the stream ends"))
+            })
+            .collect();
+        for piece in content.chunks(256 << 10) {
+            producer.chunk(piece);
+            most = most.max(proc::status_bytes(daemon.pid(), "RssAnon"));
+        }
+        producer.finish().whole();
+        for reader in quick {
+            let answer = reader.join().expect("a quick reader").whole();
+            assert!(answer.body == content, "{}", difference(&answer.body, &content));
+        }
+    });
+    most = most.max(proc::status_bytes(daemon.pid(), "RssAnon"));
+    assert!(
+        most < before + (24 << 20),
+        "{CONTENT} bytes with 8 paused readers cost {} bytes of memory",
+        most - before
+    );
+
+    // A paused reader was never dropped: once it reads again, it gets everything.
+    for mut conn in paused {
+        let answer = conn.answer().expect(200).whole();
+        assert!(answer.body == content, "a paused reader: {}", difference(&answer.body, &content));
+    }
+}
+
+#[test]
+fn a_paused_spy_holds_up_nobody_and_costs_no_memory() {
+    let daemon = Daemon::start();
+    let _paused: Vec<Conn> = (0..4).map(|_| paused_reader(&daemon, "/spy")).collect();
+    let before = proc::status_bytes(daemon.pid(), "RssAnon");
+    let content = bytes_of(2, 4 << 20);
+    for round in 0..8 {
+        common::post(daemon.loom(), &format!("spied-{round}"), &content).expect(201);
+    }
+    let cost = proc::status_bytes(daemon.pid(), "RssAnon").saturating_sub(before);
+    assert!(cost < 24 << 20, "32 MiB past 4 paused spies cost {cost} bytes of memory");
+}
+
+#[test]
+fn a_slow_producer_delays_no_other() {
+    let daemon = Daemon::start();
+    let mut slow = Producer::begin(daemon.loom(), "slow");
+    slow.chunk("begun");
+    // In the middle of a chunk, where the daemon wants more and gets none.
+    slow.conn().send("10000\r\nhalf");
+    for number in 0..50 {
+        common::post(daemon.loom(), &format!("quick-{number}"), &bytes_of(number, 50_000)).expect(201);
+    }
+    let answer = daemon.get("/stream/slow?notail").expect(200).whole();
+    assert!(
+        b"begunhalf".starts_with(&answer.body) && answer.body.starts_with(b"begun"),
+        "{:?}",
+        answer.text()
+    );
+}
+
+#[test]
+fn a_big_complete_stream_to_paused_readers_costs_no_memory() {
+    let daemon = Daemon::start();
+    let content = bytes_of(3, 32 << 20);
+    common::post(daemon.loom(), "stored", &content).expect(201);
+    let before = proc::status_bytes(daemon.pid(), "RssAnon");
+    let mut paused: Vec<Conn> = (0..16).map(|_| paused_reader(&daemon, "/stream/stored")).collect();
+    let mut rng = Rng::new(3);
+    for _ in 0..4 {
+        let first = rng.below(31 << 20) as usize;
+        let range = format!("bytes={first}-{}", first + 99_999);
+        let answer =
+            common::request(daemon.loom(), "GET", "/stream/stored", &[("Range", &range)], b"").expect(206);
+        assert!(answer.body == content[first..first + 100_000]);
+    }
+    let cost = proc::status_bytes(daemon.pid(), "RssAnon").saturating_sub(before);
+    assert!(cost < 24 << 20, "16 paused readers of 32 MiB cost {cost} bytes of memory");
+    assert!(paused.swap_remove(7).answer().expect(200).body == content);
+}
+
+/// A connection with an unread answer that fills whatever the kernel holds for it.
+fn paused_reader(daemon: &Daemon, target: &str) -> Conn {
+    let mut conn = Conn::open(daemon.loom());
+    conn.small_receive_buffer(16 << 10);
+    conn.send(request_bytes("GET", target, &[], b""));
+    conn
+}
