@@ -14,8 +14,8 @@ use crate::runtime::file::{Disk, File, FileOps, Syncing};
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, MutexGuard};
+use std::path::Path;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 /// How often things go wrong, each as "once in so many": 0 never, 1 always.
@@ -64,7 +64,8 @@ pub(super) struct Machine {
     capacity: u64,
     faults: Faults,
     planned: Planned,
-    pub(super) locks: Vec<PathBuf>,
+    /// The files whose locks are held.
+    pub(super) locks: Vec<u64>,
     pub(super) syncs: BTreeMap<u64, Sync>,
     syncs_made: u64,
     /// Operations that change something, so far.
@@ -125,7 +126,8 @@ impl SimDisk {
         self.machine().faults = faults;
     }
 
-    /// Bounds the sum of all files' lengths; beyond it [`Disk::create`] fails for lack of room.
+    /// Bounds the sum of all files' lengths; beyond it [`Disk::create`] and
+    /// [`Disk::replace`] fail for lack of room.
     pub fn set_capacity(&self, bytes: u64) {
         self.machine().capacity = bytes;
     }
@@ -172,7 +174,8 @@ impl SimDisk {
     }
 
     pub(super) fn machine(&self) -> MutexGuard<'_, Machine> {
-        self.machine.lock().expect("no code panics under this lock")
+        // A panic under this lock is a failing test's; its destructors come here too and must not panic again.
+        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The view that the process with the number `life` has.
@@ -226,6 +229,13 @@ impl Machine {
     fn used(&self) -> u64 {
         let takes_room = |(file, inode): &(&u64, &Inode)| inode.handles > 0 || self.tree.names_now(**file);
         self.files.iter().filter(takes_room).map(|(_, inode)| inode.content.len()).sum()
+    }
+
+    fn has_room_for(&self, len: u64) -> io::Result<()> {
+        match self.used().checked_add(len) {
+            Some(used) if used <= self.capacity => Ok(()),
+            _ => Err(io::Error::from_raw_os_error(libc::ENOSPC)),
+        }
     }
 
     /// Forgets files that nothing can reach any more, not even after a power loss.
@@ -303,9 +313,7 @@ impl Disk for SimDisk {
         let machine = &mut *self.machine();
         machine.begin(self.life)?;
         machine.tree.vacant(path)?;
-        if machine.used().checked_add(len).is_none_or(|used| used > machine.capacity) {
-            return Err(io::Error::from_raw_os_error(libc::ENOSPC));
-        }
+        machine.has_room_for(len)?;
         let file = machine.make(Content::zeros(len));
         machine.tree.link(path, file)?;
         Ok(self.open_handle(machine, file))
@@ -335,6 +343,7 @@ impl Disk for SimDisk {
         {
             let machine = &mut *self.machine();
             machine.begin(self.life)?;
+            machine.has_room_for(bytes.len() as u64)?;
             let mut content = Content::zeros(bytes.len() as u64);
             content.write(bytes, 0);
             let file = machine.make(content);
@@ -382,33 +391,36 @@ impl Disk for SimDisk {
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + std::marker::Sync>> {
         let machine = &mut *self.machine();
         machine.admit(self.life)?;
-        if let Err(error) = machine.tree.file(path) {
-            if error.kind() != io::ErrorKind::NotFound {
-                return Err(error);
+        let file = match machine.tree.file(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                machine.begin(self.life)?;
+                let file = machine.make(Content::zeros(0));
+                machine.tree.link(path, file)?;
+                file
             }
-            machine.begin(self.life)?;
-            let file = machine.make(Content::zeros(0));
-            machine.tree.link(path, file)?;
-        }
-        if machine.locks.iter().any(|held| held == path) {
+            found => found?,
+        };
+        if machine.locks.contains(&file) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        machine.locks.push(path.into());
-        Ok(Box::new(SimLock { disk: self.clone(), path: path.into() }))
+        machine.locks.push(file);
+        machine.inode(file).handles += 1;
+        Ok(Box::new(SimLock { disk: self.clone(), file }))
     }
 }
 
 /// A held lock.
 struct SimLock {
     disk: SimDisk,
-    path: PathBuf,
+    file: u64,
 }
 
 impl Drop for SimLock {
     fn drop(&mut self) {
         let mut machine = self.disk.machine();
         if machine.life == self.disk.life {
-            machine.locks.retain(|held| *held != self.path);
+            machine.locks.retain(|held| *held != self.file);
+            machine.close_handle(self.file);
         }
     }
 }

@@ -42,7 +42,7 @@ fn content(disk: &SimDisk) -> Vec<u8> {
 fn a_kill_keeps_the_cache_and_frees_the_locks() {
     let (disk, file) = disk_with_file(1);
     let _lock = disk.lock(Path::new("d/LOCK")).unwrap();
-    let refused = disk.lock(Path::new("d/LOCK")).err().unwrap();
+    let refused = disk.lock(Path::new("./d/LOCK")).err().unwrap();
     assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
     file.write_at(b"cached", 0).unwrap();
     let next = disk.kill();
@@ -132,6 +132,8 @@ fn a_full_disk_refuses_and_keeps_nothing_of_it() {
     assert_eq!(error.kind(), io::ErrorKind::StorageFull);
     assert_eq!(disk.list(Path::new("d")).unwrap(), ["file"]);
     assert!(disk.create(Path::new("d/fits"), 10).is_ok());
+    let error = disk.replace(Path::new("d/fits"), &[0; 11]).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::StorageFull);
     disk.remove(Path::new(FILE)).unwrap();
     assert!(disk.create(Path::new("d/more"), 11).is_err(), "an open file takes room without a name");
     drop(file);
