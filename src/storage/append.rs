@@ -3,34 +3,117 @@
 //! Invariant: a byte is in the page cache before its mark is, and its mark is before anyone may read it.
 //! Lives on: the shard of the stream's appender.
 
+use super::Durability;
+use super::bulk::run::Run;
+use super::bulk::space::{RUN_MAX, RUN_MIN};
+use super::core::Core;
 use super::error::StoreError;
-use super::tail::{End, Tail};
+use super::journal::record::{Mark, Record};
+use super::reclaim;
+use super::tail::{End, Placed, Tail};
+use crate::runtime::notify::answer;
+use crate::runtime::shard;
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// The one appender of a stream in its epoch. Dropping it lets go of the stream, which stays open, and gives
 /// unused space back.
 pub struct Appender {
+    core: Rc<Core>,
+    active: Rc<RefCell<Active>>,
+}
+
+/// What a shard knows about an appender, whoever holds it.
+pub(super) struct Active {
     tail: Arc<Tail>,
+    epoch: u64,
+    run: Option<Run>,
+    /// Filled since the last mark.
+    filled: Vec<Run>,
+    /// The stream's length with what is not published.
+    written: u64,
+    run_len: u64,
+    /// In the list of those that advanced this turn.
+    queued: bool,
+    /// Nobody holds it any more: it goes once what was written is published.
+    dropped: bool,
+    failure: Option<StoreError>,
+    finished: bool,
+}
+
+/// The appenders of one shard.
+#[derive(Default)]
+pub(super) struct Appends {
+    attached: RefCell<HashMap<u64, Rc<RefCell<Active>>>>,
+    advanced: RefCell<Vec<Rc<RefCell<Active>>>>,
+    /// Marked and not yet published: the mark's sequence, and the length to publish.
+    marked: RefCell<VecDeque<(u64, u64, Rc<RefCell<Active>>)>>,
 }
 
 impl Appender {
+    pub(super) fn attach(core: &Rc<Core>, tail: &Arc<Tail>) -> Result<Self, StoreError> {
+        core.admit()?;
+        let epoch = tail.attach()?;
+        let active = Rc::new(RefCell::new(Active {
+            tail: tail.clone(),
+            epoch,
+            run: None,
+            filled: Vec::new(),
+            written: tail.published(),
+            run_len: RUN_MIN,
+            queued: false,
+            dropped: false,
+            failure: None,
+            finished: false,
+        }));
+        core.appends.attached.borrow_mut().insert(tail.uid(), active.clone());
+        Ok(Appender { core: core.clone(), active })
+    }
+
     /// The stream.
-    pub fn tail(&self) -> &Arc<Tail> {
-        &self.tail
+    pub fn tail(&self) -> Arc<Tail> {
+        self.active.borrow().tail.clone()
     }
 
     /// Waits until some of `wanted` bytes can be appended, and returns how many: at least one, at most `wanted`.
     /// Waits for space to be allocated and while too much is unsynced. May be dropped at any time.
     pub async fn reserve(&mut self, wanted: usize) -> Result<usize, StoreError> {
-        let _ = wanted;
-        Err(StoreError::Closing)
+        assert!(wanted > 0, "a reservation is for at least one byte");
+        loop {
+            self.core.admit()?;
+            self.active.borrow().check()?;
+            if self.core.sync.is_full() {
+                self.core.sync.look();
+                self.core.progress.wait().await;
+                continue;
+            }
+            if let Some(room) = self.active.borrow_mut().room(&self.core) {
+                return Ok(room.min(wanted as u64) as usize);
+            }
+            let core = &self.core;
+            core.space.ahead.wait(|| core.begin_bulk_segment()).await?;
+        }
     }
 
     /// Writes `bytes`, at most as many as the last [`Appender::reserve`] returned and were not used since.
-    /// They are published at the end of the turn.
+    /// They are published at the end of the turn. After an error none of them was appended.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        let _ = bytes;
-        Err(StoreError::Closing)
+        let mut active = self.active.borrow_mut();
+        active.check()?;
+        let Some(run) = &mut active.run else { panic!("an append follows a reservation") };
+        let begun = shard::now();
+        run.write(bytes).map_err(|error| StoreError::from_io(&error, &run.segment.path))?;
+        self.core.metrics.write_latency.record(shard::now() - begun);
+        self.core.metrics.bulk_bytes.add(bytes.len() as u64);
+        self.core.sync.add_dirty(&self.core, &run.segment, bytes.len() as u64);
+        active.written += bytes.len() as u64;
+        if !std::mem::replace(&mut active.queued, true) {
+            self.core.appends.advanced.borrow_mut().push(self.active.clone());
+        }
+        Ok(())
     }
 
     /// Reserves and appends all of `bytes`.
@@ -45,7 +128,7 @@ impl Appender {
 
     /// The stream's length with what was appended and is not published yet.
     pub fn len(&self) -> u64 {
-        self.tail.published()
+        self.active.borrow().written
     }
 
     /// Whether the stream has no bytes yet.
@@ -54,14 +137,247 @@ impl Appender {
     }
 
     /// Ends the stream. Resolves once that is committed in the store's durability class, with the length.
+    /// Once polled it goes on even when it is dropped.
     pub async fn seal(self, end: End) -> Result<u64, StoreError> {
-        let _ = end;
-        Err(StoreError::Closing)
+        let (answerer, answer) = answer();
+        shard::spawn("seal stream", async move { answerer.give(self.seal_on_shard(end).await) });
+        answer.await.unwrap_or(Err(StoreError::Closing))
     }
 
     /// Publishes what was appended and lets go of the stream, which stays open: another epoch's appender may go
     /// on from the returned length.
     pub async fn detach(self) -> Result<u64, StoreError> {
-        Err(StoreError::Closing)
+        let published = self.published().await;
+        self.let_go();
+        published
+    }
+
+    async fn seal_on_shard(self, end: End) -> Result<u64, StoreError> {
+        let len = self.published().await?;
+        let tail = self.tail();
+        if self.core.durability == Durability::Sync {
+            // The record that ends a stream is only written once the bytes that it speaks of are on disk.
+            self.core.durable(&tail, len).await?;
+        }
+        self.active.borrow().check()?;
+        let seq = self.core.decide_end(&self.active.borrow(), end);
+        self.core.nudge();
+        self.core.committed(seq).await?;
+        tail.end(end, self.core.wake_for(&tail));
+        self.let_go();
+        self.core.deliver_wakes();
+        Ok(len)
+    }
+
+    /// Waits until everything that was appended is published.
+    async fn published(&self) -> Result<u64, StoreError> {
+        loop {
+            {
+                let active = self.active.borrow();
+                active.check()?;
+                if active.tail.published() == active.written {
+                    return Ok(active.written);
+                }
+            }
+            self.core.progress.wait().await;
+        }
+    }
+
+    fn let_go(&self) {
+        let mut active = self.active.borrow_mut();
+        active.dropped = true;
+        if active.tail.published() == active.written || active.failure.is_some() {
+            active.finish(&self.core);
+        }
+    }
+}
+
+impl Drop for Appender {
+    fn drop(&mut self) {
+        if !self.active.borrow().finished {
+            self.let_go();
+        }
+    }
+}
+
+impl Active {
+    /// Why nothing may be appended, if so.
+    fn check(&self) -> Result<(), StoreError> {
+        match &self.failure {
+            Some(error) => Err(error.clone()),
+            None => self.tail.refuses(self.epoch).map_or(Ok(()), Err),
+        }
+    }
+
+    /// Bytes that the run still takes; a new run when it is full and there is space for one.
+    fn room(&mut self, core: &Core) -> Option<u64> {
+        if let Some(run) = &self.run
+            && run.room() > 0
+            && !run.segment.is_poisoned()
+        {
+            return Some(run.room());
+        }
+        let run = core.space.take(self.written, self.run_len)?;
+        let placed = Placed::fresh(run.start, run.offset, self.epoch, run.segment.clone(), run.capacity);
+        if !self.tail.runs().push(placed) {
+            core.space.give_back(&run, core.shard.index());
+            self.failure = Some(StoreError::NoSpace);
+            return None;
+        }
+        core.metrics.live_bytes.add(run.capacity as i64);
+        let room = run.room();
+        self.tail.set_reserved(self.written + room);
+        self.run_len = (self.run_len * 2).min(RUN_MAX);
+        self.filled.extend(self.run.replace(run));
+        Some(room)
+    }
+
+    /// Lets go of the stream, and of what is not published.
+    fn finish(&mut self, core: &Core) {
+        if std::mem::replace(&mut self.finished, true) {
+            return;
+        }
+        self.filled.clear();
+        if let Some(run) = self.run.take() {
+            let placed = self.tail.runs().last().expect("a run that is filled is in the list");
+            let kept = core.space.give_back(&run, core.shard.index());
+            core.metrics.live_bytes.add(kept as i64 - run.capacity as i64);
+            placed.claimed.store(kept, Ordering::Release);
+            reclaim::retire_if_dead(core, &run.segment);
+        }
+        self.tail.set_reserved(self.tail.published().max(self.tail.durable()));
+        core.appends.attached.borrow_mut().remove(&self.tail.uid());
+        if self.tail.detach() {
+            reclaim::bury(core, &self.tail);
+        }
+    }
+}
+
+impl Appends {
+    pub(super) fn any_advanced(&self) -> bool {
+        !self.advanced.borrow().is_empty()
+    }
+
+    /// One mark for every run that grew in this turn.
+    pub(super) fn mark(&self, core: &Core) {
+        if core.sync.is_failing() {
+            return;
+        }
+        let mut advanced = self.advanced.take();
+        for active in advanced.drain(..) {
+            let mut state = active.borrow_mut();
+            state.queued = false;
+            // Fenced, deleted or failed meanwhile: what is not published never will be.
+            if let Err(error) = state.check() {
+                state.failure = Some(error);
+                state.finish(core);
+                continue;
+            }
+            let state = &mut *state;
+            let mut seq = 0;
+            for run in state.filled.iter().chain(&state.run) {
+                seq = core.decide_mark(&state.tail, state.epoch, run, state.written);
+            }
+            state.filled.clear();
+            let marked = (seq, state.written, active.clone());
+            self.marked.borrow_mut().push_back(marked);
+        }
+        // Given back for its capacity: a turn allocates nothing.
+        self.advanced.replace(advanced);
+    }
+
+    /// Makes readable what was marked, as far as the marks are in the page cache.
+    pub(super) fn publish(&self, core: &Core) {
+        let flushed = core.journal.borrow().flushed_seq();
+        let mut marked = self.marked.borrow_mut();
+        while let Some((_, to, active)) = marked.pop_front_if(|(seq, ..)| *seq <= flushed) {
+            let mut active = active.borrow_mut();
+            if active.finished {
+                continue;
+            }
+            active.tail.publish(to, core.wake_for(&active.tail));
+            core.sync.add_tail(&active.tail);
+            if active.dropped && to == active.written {
+                active.finish(core);
+            }
+        }
+    }
+
+    /// After a failed sync: those whose bytes may be lost fail, the others are to be marked again.
+    pub(super) fn restart(&self, core: &Core) {
+        self.marked.borrow_mut().clear();
+        let attached: Vec<_> = self.attached.borrow().values().cloned().collect();
+        for active in attached {
+            let mut state = active.borrow_mut();
+            if state.tail.has_failed() {
+                state.failure = Some(StoreError::SyncFailed);
+                state.finish(core);
+            } else if state.written > state.tail.published() && !std::mem::replace(&mut state.queued, true) {
+                self.advanced.borrow_mut().push(active.clone());
+            }
+        }
+    }
+
+    /// After a failed sync: streams with bytes in a segment that was given up fail, published or not.
+    pub(super) fn fail_poisoned(&self, core: &Core) {
+        for active in self.attached.borrow().values() {
+            let state = active.borrow();
+            let mut runs = state.filled.iter().chain(&state.run);
+            if state.written > state.tail.durable() && runs.any(|run| run.segment.is_poisoned()) {
+                state.tail.fail(core.wake_for(&state.tail));
+            }
+        }
+    }
+
+    /// Takes the stream from its appender, which learns about it with its next call.
+    pub(super) fn fence(&self, core: &Core, tail: &Tail) {
+        let Some(active) = self.attached.borrow().get(&tail.uid()).cloned() else { return };
+        let mut active = active.borrow_mut();
+        active.failure.get_or_insert(StoreError::Fenced);
+        active.finish(core);
+    }
+}
+
+impl Core {
+    fn decide_mark(&self, tail: &Tail, epoch: u64, run: &Run, total: u64) -> u64 {
+        let placed = tail.runs().last_where(|placed| placed.start <= run.start);
+        let (_, placed) = placed.expect("a run that is filled is in the list");
+        placed.set_filled(run.filled(), run.crcs());
+        let mark = Mark {
+            uid: tail.uid(),
+            epoch,
+            start: run.start,
+            total: total.min(run.start + run.filled()),
+            end: None,
+            log: run.segment.log,
+            segment: run.segment.number,
+            generation: run.segment.generation,
+            offset: run.offset,
+            len: run.filled(),
+            crcs: run.crcs().into(),
+        };
+        self.decide(&Record::Mark(mark), tail.key_hash())
+    }
+
+    fn decide_end(&self, active: &Active, end: End) -> u64 {
+        self.decide_bare_mark(&active.tail, active.epoch, active.written, Some(end))
+    }
+
+    /// A mark without a run: says only how long the stream is and how it ended.
+    pub(super) fn decide_bare_mark(&self, tail: &Tail, epoch: u64, total: u64, end: Option<End>) -> u64 {
+        let mark = Mark {
+            uid: tail.uid(),
+            epoch,
+            start: total,
+            total,
+            end,
+            log: self.log,
+            segment: 0,
+            generation: 0,
+            offset: 0,
+            len: 0,
+            crcs: (&[][..]).into(),
+        };
+        self.decide(&Record::Mark(mark), tail.key_hash())
     }
 }

@@ -1,11 +1,18 @@
 //! Files and addresses; has never heard of a socket.
 
+mod ahead;
 mod append;
 pub mod bulk;
+mod core;
 mod error;
 mod extent;
+mod header;
+pub mod journal;
 mod names;
 mod placement;
+mod reclaim;
+mod recovery;
+mod sync;
 mod tail;
 mod window;
 
@@ -16,8 +23,17 @@ pub use names::{Entry, Found, Names, Ticket};
 pub use placement::{Key, owner_of, placement_hash};
 pub use tail::{End, State, Tail};
 
-use crate::observe::metrics::ShardMetrics;
-use crate::runtime::{Disk, ShardId};
+use self::core::Core;
+use crate::observe::metrics::{self, ShardMetrics};
+use crate::runtime::{Disk, ShardId, shard};
+use bulk::segment::Segment;
+use bulk::space::Space;
+use header::HEADER;
+use journal::record::Record;
+use journal::writer::{Position, Writer};
+use names::Index;
+use recovery::Raised;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -56,14 +72,38 @@ pub enum Health {
     ReadOnly,
 }
 
-/// What recovery found for one shard: everything it needs to serve.
-pub struct ShardImage {}
+/// What recovery found for one shard: everything it needs to serve. Goes to the shard's thread.
+pub struct ShardImage {
+    shard: ShardId,
+    shards: usize,
+    disk: Arc<dyn Disk>,
+    place: ahead::Place,
+    durability: Durability,
+    sync_interval: Duration,
+    boot: u32,
+    journal: Position,
+    journal_number: u32,
+    journal_count: usize,
+    bulk_current: Option<Arc<Segment>>,
+    bulk_held: Vec<Arc<Segment>>,
+    bulk_number: u32,
+    names: Vec<Entry>,
+    raised: Vec<Raised>,
+    damaged: BTreeSet<u64>,
+    lock: Arc<dyn Send + Sync>,
+}
+
+const _: () = {
+    const fn goes_to_another_thread<T: Send>() {}
+    goes_to_another_thread::<ShardImage>();
+};
 
 /// Called with a shard that waits for a stream, and the stream's number, when the stream moved.
 pub type OnWake = Box<dyn Fn(ShardId, u64)>;
 
 /// The store of one shard.
 pub struct Store {
+    core: Rc<Core>,
     names: Names,
 }
 
@@ -75,14 +115,43 @@ impl Store {
         dir: &Path,
         options: &Options,
     ) -> Result<Vec<ShardImage>, OpenError> {
-        let _ = (disk, dir, options);
-        Ok(Vec::new())
+        recovery::open_all(disk, dir, options)
     }
 
-    /// Starts serving on the current shard.
+    /// Starts serving on the current shard, which must be the image's.
     pub fn start(image: ShardImage, metrics: Arc<ShardMetrics>) -> Rc<Self> {
-        let _ = (image, metrics);
-        Rc::new(Store { names: Names {} })
+        let shard = shard::current();
+        assert_eq!((shard.id(), shard.count()), (image.shard, image.shards), "an image is for one shard");
+        metrics.segments.of(metrics::File::Journal).set(image.journal_count as i64);
+        metrics.segments.of(metrics::File::Bulk).set(image.bulk_held.len() as i64);
+        let dead: u64 = image.bulk_held.iter().map(|segment| segment.dead()).sum();
+        let used: u64 = image.bulk_held.iter().map(|segment| segment.used() - HEADER).sum();
+        metrics.dead_bytes.set(dead as i64);
+        metrics.live_bytes.set((used - dead) as i64);
+        let mut index = Index::new(image.shard, image.boot, image.damaged);
+        image.names.into_iter().for_each(|entry| index.recovered(entry));
+        let core = Core::new(core::Parts {
+            shard: image.shard,
+            shards: image.shards,
+            disk: image.disk,
+            place: image.place,
+            durability: image.durability,
+            sync_interval: image.sync_interval,
+            metrics,
+            journal: Writer::new(image.journal, image.boot),
+            journal_number: image.journal_number,
+            space: Space::new(image.bulk_current, image.bulk_held, image.bulk_number),
+            index,
+            health: Health::Serving,
+            lock: image.lock,
+        });
+        let (shards, wall_ms) = (image.shards as u16, shard.wall().unix_millis());
+        core.decide(&Record::Boot { shards, wall_ms }, 0);
+        image.raised.into_iter().for_each(|raised| core.decide_raised(raised));
+        let weak = Rc::downgrade(&core);
+        shard.at_turn_end(Box::new(move || weak.upgrade().is_some_and(|core| core.end_turn())));
+        shard::spawn("sync", sync::run(core.clone()));
+        Rc::new(Store { names: Names::new(core.clone()), core })
     }
 
     /// The names that this shard owns.
@@ -91,40 +160,62 @@ impl Store {
     }
 
     /// Attaches the one appender of `tail` in its current epoch.
-    pub fn appender(self: &Rc<Self>, tail: &Arc<Tail>) -> Result<Appender, StoreError> {
-        let _ = tail;
-        Err(StoreError::Closing)
+    pub fn appender(&self, tail: &Arc<Tail>) -> Result<Appender, StoreError> {
+        Appender::attach(&self.core, tail)
+    }
+
+    /// Takes a stream from its appender on this shard, if there is one: the appender is told with its next call,
+    /// and what it had not published is dropped. The stream can be reopened at once.
+    pub fn fence(&self, tail: &Arc<Tail>) {
+        self.core.appends.fence(&self.core, tail);
     }
 
     /// [`Tail::verify`], counted.
     pub async fn verify(&self, tail: &Arc<Tail>, from: u64, len: u64) -> Result<(), StoreError> {
-        tail.verify(from, len).await.map(drop)
+        match tail.verify(from, len).await {
+            Ok(count) => self.core.metrics.windows_verified.add(count),
+            Err(error) => {
+                if matches!(error, StoreError::Damaged(_)) {
+                    self.core.metrics.windows_damaged.inc();
+                }
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Resolves once a stream that is appended to on this shard is durable up to `len`.
+    pub async fn durable(&self, tail: &Arc<Tail>, len: u64) -> Result<(), StoreError> {
+        self.core.durable(tail, len).await
     }
 
     /// The log that this shard writes.
     pub fn log(&self) -> LogId {
-        LogId(0)
+        self.core.log
     }
 
     /// Which shard owns names with this hash.
     pub fn owner_of_hash(&self, hash: u64) -> ShardId {
-        let _ = hash;
-        ShardId(0)
+        owner_of(hash, self.core.shards)
     }
 
     /// Whether it can serve.
     pub fn health(&self) -> Health {
-        Health::Serving
+        self.core.health.get()
+    }
+
+    /// Bytes written and not synced.
+    pub fn unsynced(&self) -> u64 {
+        self.core.sync.unsynced()
     }
 
     /// Says whom to tell when a stream moved that another shard (or this one) waits for. Once, before serving.
     pub fn on_wake(&self, wake: OnWake) {
-        drop(wake);
+        *self.core.on_wake.borrow_mut() = Some(wake);
     }
 
-    /// Takes no changes any more, syncs what is there and lets the directory go. For the end of the shard, after
-    /// its appenders are gone.
+    /// Takes no changes any more and syncs what is there. For the end of the shard, after its appenders are gone.
     pub async fn close(&self) -> Result<(), StoreError> {
-        Ok(())
+        self.core.close().await
     }
 }

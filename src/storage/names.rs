@@ -1,13 +1,23 @@
 //! Names of one owner: the commit point, with what is decided and what is durable kept apart.
 //!
 //! Decisions are taken at once and in order against the latest state, durable or not; every answer that depends
-//! on one waits for its [`Ticket`]. Lives on: the owner's shard.
+//! on one waits for its [`Ticket`]. What a decision replaced is kept until the decision is durable, so a failed
+//! sync can take it back. Invariant: a stream's bytes die only when the record that supersedes it is durable.
+//! Lives on: the owner's shard.
 
-use super::error::StoreError;
+use super::core::Core;
+use super::error::{Damage, StoreError};
 use super::extent::LogId;
+use super::journal::record::{ATTRIBUTES_MAX, Record};
 use super::placement::Key;
+use super::reclaim;
+use super::recovery::Raised;
 use super::tail::Tail;
+use crate::runtime::executor::critical;
+use crate::runtime::{ShardId, shard};
 use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -31,7 +41,7 @@ pub struct Entry {
 }
 
 /// The latest decision about a name, and the ticket to wait for before anyone is told.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Found {
     /// What it stands for; `None` when it was never put or was deleted.
     pub entry: Option<Rc<Entry>>,
@@ -40,49 +50,289 @@ pub struct Found {
 }
 
 /// The names that this shard owns.
-pub struct Names {}
+pub struct Names {
+    core: Rc<Core>,
+}
 
 impl Names {
+    pub(super) fn new(core: Rc<Core>) -> Self {
+        Names { core }
+    }
+
     /// The latest decision about `key`. Refused when a damaged journal record may have been about it.
     pub fn get(&self, key: &Key) -> Result<Found, StoreError> {
-        let _ = key;
-        Err(StoreError::Closing)
+        let index = self.core.index.borrow();
+        match index.map.get(key) {
+            Some(found) => index.check(key.hash()).map(|()| found.clone()),
+            None => index.check(key.hash()).map(|()| Found::default()),
+        }
     }
 
     /// Puts `key`, or replaces what it stood for, with a new empty open stream. The bytes of a replaced one go
-    /// once this is durable.
+    /// once this is durable. Puts a damaged name right again.
     pub fn put(&self, key: Key, home: LogId, attributes: Bytes) -> Result<(Rc<Entry>, Ticket), StoreError> {
-        let _ = (key, home, attributes);
-        Err(StoreError::Closing)
+        assert!(attributes.len() <= ATTRIBUTES_MAX, "attributes are at most {ATTRIBUTES_MAX} bytes long");
+        self.core.admit()?;
+        let created_ms = shard::current().wall().unix_millis();
+        Ok(critical(|| {
+            let mut index = self.core.index.borrow_mut();
+            let tail = Arc::new(Tail::new(index.next_version(), key.hash(), self.core.shards));
+            let entry = Rc::new(Entry { key, attributes, created_ms, home, tail });
+            let ticket = index.decide(&self.core, entry.key.clone(), Change::Put(entry.clone()));
+            (entry, ticket)
+        }))
     }
 
     /// Deletes `key`; `None` when there is nothing, with the ticket in [`Names::get`] to wait for.
     pub fn delete(&self, key: &Key) -> Result<Option<Ticket>, StoreError> {
-        let _ = key;
-        Err(StoreError::Closing)
+        self.core.admit()?;
+        Ok(critical(|| {
+            let mut index = self.core.index.borrow_mut();
+            let damaged = index.check(key.hash()).is_err();
+            let stands = index.map.get(key).is_some_and(|found| found.entry.is_some());
+            (stands || damaged).then(|| {
+                let version = index.next_version();
+                index.decide(&self.core, key.clone(), Change::Delete(version))
+            })
+        }))
     }
 
     /// Begins a new epoch of an interrupted or abandoned stream, at its published length. Refused with
     /// [`StoreError::Attached`] while an appender is attached: fence it first, and wait until it let go.
     pub fn reopen(&self, key: &Key) -> Result<(Rc<Entry>, Ticket), StoreError> {
-        let _ = key;
-        Err(StoreError::Closing)
+        self.core.admit()?;
+        let Some(entry) = self.get(key)?.entry else { return Err(StoreError::Gone) };
+        let reopened = critical(|| {
+            let epoch = entry.tail.reopen(self.core.wake_for(&entry.tail))?;
+            let cut = entry.tail.published();
+            let mut index = self.core.index.borrow_mut();
+            Ok(index.decide(&self.core, key.clone(), Change::Epoch { entry: entry.clone(), epoch, cut }))
+        });
+        self.core.nudge();
+        reopened.map(|ticket| (entry, ticket))
     }
 
-    /// Names of `space` that begin with `prefix`, after `after` if given, in order.
-    pub fn iterate(&self, space: u8, prefix: &[u8], after: Option<&[u8]>) -> Vec<Found> {
-        let _ = (space, prefix, after);
-        Vec::new()
+    /// Up to `count_max` names of `space` that begin with `prefix`, after `after` if given, in order. A name whose
+    /// deletion is pending is listed without an entry: the listing waits for its ticket.
+    pub fn iterate(
+        &self,
+        space: u8,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        count_max: usize,
+    ) -> Vec<(Key, Found)> {
+        let from = match after {
+            Some(after) if after >= prefix => Bound::Excluded(Key { space, bytes: after.into() }),
+            _ => Bound::Included(Key { space, bytes: prefix.into() }),
+        };
+        let index = self.core.index.borrow();
+        let listed = index.map.range((from, Bound::Unbounded));
+        listed
+            .take_while(|(key, _)| key.space == space && key.bytes.starts_with(prefix))
+            .take(count_max)
+            .map(|(key, found)| (key.clone(), found.clone()))
+            .collect()
+    }
+
+    /// How many names there are, those included whose deletion is pending.
+    pub fn count(&self) -> usize {
+        self.core.index.borrow().map.len()
     }
 
     /// Whether what `ticket` stands for is committed in this store's durability class.
     pub fn is_committed(&self, ticket: Ticket) -> bool {
-        ticket.0 == 0
+        ticket.0 <= self.core.committed_seq() && self.core.sync.void(ticket.0).is_none()
     }
 
     /// Resolves once what `ticket` stands for is committed, or with the reason why it never will be.
     pub async fn committed(&self, ticket: Ticket) -> Result<(), StoreError> {
-        let _ = ticket;
-        Err(StoreError::Closing)
+        self.core.committed(ticket.0).await
+    }
+}
+
+/// All names of a shard.
+pub(super) struct Index {
+    map: BTreeMap<Key, Found>,
+    /// Decisions that are not durable yet, oldest first.
+    pending: VecDeque<Pending>,
+    /// How many of them, from the front, are committed and were acted upon.
+    told: usize,
+    /// Placement hashes of names whose latest record is lost.
+    damaged: BTreeSet<u64>,
+    next_version: u64,
+}
+
+struct Pending {
+    seq: u64,
+    key: Key,
+    change: Change,
+    /// What stood there before, when the change replaced it.
+    before: Found,
+}
+
+#[derive(Clone)]
+enum Change {
+    Put(Rc<Entry>),
+    Delete(u64),
+    Epoch { entry: Rc<Entry>, epoch: u64, cut: u64 },
+}
+
+/// Bits of a version: which start of the program, which shard of it, and which of the shard's decisions.
+const SHARD_BITS: u32 = 10;
+const COUNT_BITS: u32 = 34;
+
+/// The most shards, which is what a version has room for.
+pub(super) const SHARDS_MAX: usize = 1 << SHARD_BITS;
+
+impl Index {
+    pub(super) fn new(shard: ShardId, boot: u32, damaged: BTreeSet<u64>) -> Self {
+        let first = (u64::from(boot) << (SHARD_BITS + COUNT_BITS)) | (u64::from(shard.0) << COUNT_BITS);
+        Index { map: BTreeMap::new(), pending: VecDeque::new(), told: 0, damaged, next_version: first + 1 }
+    }
+
+    /// A name as recovery found it.
+    pub(super) fn recovered(&mut self, entry: Entry) {
+        let key = entry.key.clone();
+        self.map.insert(key, Found { entry: Some(Rc::new(entry)), ticket: Ticket(0) });
+    }
+
+    fn check(&self, key_hash: u64) -> Result<(), StoreError> {
+        match self.damaged.contains(&key_hash) {
+            true => Err(StoreError::Damaged(Damage::Name { key_hash })),
+            false => Ok(()),
+        }
+    }
+
+    fn next_version(&mut self) -> u64 {
+        let version = self.next_version;
+        assert!((version + 1) << (64 - COUNT_BITS) != 0, "2^34 decisions of one shard since its start");
+        self.next_version += 1;
+        version
+    }
+
+    fn decide(&mut self, core: &Core, key: Key, change: Change) -> Ticket {
+        let seq = core.decide_change(&key, &change);
+        let ticket = Ticket(seq);
+        let entry = match &change {
+            Change::Put(entry) | Change::Epoch { entry, .. } => Some(entry.clone()),
+            Change::Delete(_) => None,
+        };
+        if !matches!(change, Change::Epoch { .. }) {
+            self.damaged.remove(&key.hash());
+        }
+        let before = self.map.insert(key.clone(), Found { entry, ticket }).unwrap_or_default();
+        self.pending.push_back(Pending { seq, key, change, before });
+        ticket
+    }
+}
+
+impl Pending {
+    /// The stream that this change takes away.
+    fn superseded(&self) -> Option<&Arc<Tail>> {
+        match self.change {
+            Change::Put(_) | Change::Delete(_) => self.before.entry.as_ref().map(|entry| &entry.tail),
+            Change::Epoch { .. } => None,
+        }
+    }
+}
+
+impl Core {
+    fn decide_change(&self, key: &Key, change: &Change) -> u64 {
+        let space = key.space;
+        let record = match change {
+            Change::Put(entry) => Record::Name {
+                uid: entry.tail.uid(),
+                created_ms: entry.created_ms,
+                home: entry.home,
+                space,
+                key: (&*key.bytes).into(),
+                attributes: (&*entry.attributes).into(),
+            },
+            Change::Delete(version) => Record::Delete { version: *version, space, key: (&*key.bytes).into() },
+            Change::Epoch { entry, epoch, cut } => {
+                Record::Epoch { uid: entry.tail.uid(), epoch: *epoch, cut: *cut }
+            }
+        };
+        self.decide(&record, key.hash())
+    }
+
+    /// Decides the epoch that recovery began. Whoever looks the name up waits for that record.
+    pub(super) fn decide_raised(&self, raised: Raised) {
+        let mut index = self.index.borrow_mut();
+        let found = index.map.get(&raised.key).and_then(|found| found.entry.clone());
+        let entry = found.expect("recovery raises epochs of names that stand");
+        let (epoch, cut) = (raised.epoch, raised.cut);
+        index.decide(self, raised.key, Change::Epoch { entry, epoch, cut });
+    }
+
+    /// Acts upon what was committed: readers of what is superseded learn that it is gone.
+    pub(super) fn settle_committed(&self) {
+        let committed = self.committed_seq();
+        let mut index = self.index.borrow_mut();
+        while let Some(pending) = index.pending.get(index.told)
+            && pending.seq <= committed
+        {
+            if let Some(tail) = pending.superseded() {
+                tail.set_gone(self.wake_for(tail));
+            }
+            index.told += 1;
+        }
+    }
+
+    /// Acts upon what is durable: the bytes of what is superseded die.
+    pub(super) fn settle_synced(&self) {
+        self.settle_committed();
+        let synced = self.journal.borrow().synced_seq();
+        let mut index = self.index.borrow_mut();
+        while let Some(pending) = index.pending.pop_front_if(|pending| pending.seq <= synced) {
+            index.told -= 1;
+            if let Some(tail) = pending.superseded() {
+                reclaim::supersede(self, tail);
+            }
+            let is_last = |found: &Found| found.ticket.0 == pending.seq && found.entry.is_none();
+            if index.map.get(&pending.key).is_some_and(is_last) {
+                index.map.remove(&pending.key);
+            }
+        }
+    }
+
+    /// After a failed sync: takes back what nobody was told, and decides again what somebody was.
+    pub(super) fn roll_back(&self) {
+        let mut index = self.index.borrow_mut();
+        let told = std::mem::take(&mut index.told);
+        let mut again = std::mem::take(&mut index.pending);
+        let mut epochs = Vec::new();
+        for undone in again.drain(told..).rev() {
+            match undone.change {
+                // An appender may write in an epoch already, so that is not taken back.
+                Change::Epoch { .. } => epochs.push(undone),
+                Change::Put(_) | Change::Delete(_) => self.take_back(&mut index, undone),
+            }
+        }
+        index.told = again.len();
+        for pending in again.into_iter().chain(epochs.into_iter().rev()) {
+            self.decide_again(&mut index, pending);
+        }
+    }
+
+    fn take_back(&self, index: &mut Index, undone: Pending) {
+        if let Change::Put(entry) = &undone.change {
+            entry.tail.set_gone(self.wake_for(&entry.tail));
+            reclaim::supersede(self, &entry.tail);
+        }
+        match undone.before.entry {
+            Some(_) => drop(index.map.insert(undone.key, undone.before)),
+            None => drop(index.map.remove(&undone.key)),
+        }
+    }
+
+    fn decide_again(&self, index: &mut Index, pending: Pending) {
+        let seq = self.decide_change(&pending.key, &pending.change);
+        if let Some(found) = index.map.get_mut(&pending.key)
+            && found.ticket.0 == pending.seq
+        {
+            found.ticket = Ticket(seq);
+        }
+        index.pending.push_back(Pending { seq, ..pending });
     }
 }

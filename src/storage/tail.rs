@@ -12,14 +12,14 @@ pub mod sync;
 
 use super::bulk::segment::Segment;
 use super::error::{Damage, StoreError};
-use super::extent::WINDOW;
+use super::extent::{Extent, WINDOW};
 use crate::runtime::{FileRange, ShardId};
 use epochs::Epochs;
 use list::AppendList;
 use progress::Progress;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// How a stream stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,6 +68,8 @@ pub struct Tail {
     fence: AtomicU64,
     epochs: Epochs,
     runs: AppendList<Placed>,
+    /// In the list of those that the next sync makes durable.
+    listed: AtomicBool,
 }
 
 /// A run as readers see it.
@@ -107,6 +109,7 @@ impl Tail {
             fence: AtomicU64::new(0),
             epochs: Epochs::new(),
             runs: AppendList::new(),
+            listed: AtomicBool::new(false),
         }
     }
 
@@ -220,6 +223,20 @@ impl Tail {
     }
 }
 
+/// For recovery, before anyone else knows the stream.
+impl Tail {
+    pub(super) fn recover_epoch(&self, number: u64, start: u64) {
+        self.epochs.push(number, start);
+    }
+
+    pub(super) fn recover(&self, len: u64, end: End) {
+        self.set_reserved(len);
+        self.publish(len, |_| {});
+        self.set_durable(len);
+        self.end(end, |_| {});
+    }
+}
+
 /// For the appender's shard.
 impl Tail {
     /// Takes the one place of an appender in the current epoch.
@@ -279,8 +296,18 @@ impl Tail {
         self.change(0, INTERRUPTED | FAILED, wake);
     }
 
+    /// Whether a failed sync ended it.
+    pub(super) fn has_failed(&self) -> bool {
+        self.progress.state() & FAILED != 0
+    }
+
+    /// Puts the mark of being listed for the next sync, or takes it; whether it was there.
+    pub(super) fn list_unsynced(&self, listed: bool) -> bool {
+        self.listed.swap(listed, Ordering::AcqRel)
+    }
+
     pub(super) fn set_durable(&self, to: u64) {
-        debug_assert!(to <= self.progress.published());
+        debug_assert!(to <= self.progress.published() && to >= self.durable());
         self.durable.store(to, Ordering::Release);
     }
 
@@ -367,6 +394,22 @@ impl Placed {
     /// The stream's position after its last byte.
     pub fn end(&self) -> u64 {
         self.start + self.len.load(Ordering::Acquire)
+    }
+
+    /// Takes note of what is filled, with the checksum of every window.
+    pub(super) fn set_filled(&self, len: u64, crcs: &[u32]) {
+        // Windows before the one that was the last have their final checksum already.
+        let first = (self.len.load(Ordering::Relaxed) / WINDOW) as usize;
+        for (window, &crc) in self.windows.iter().zip(crcs).skip(first) {
+            window.0.store(VERIFIED | KNOWN | u64::from(crc), Ordering::Release);
+        }
+        self.len.store(len, Ordering::Release);
+    }
+
+    /// The checksums of what is filled, as far as they are known.
+    pub(super) fn crcs(&self) -> Vec<u32> {
+        let count = Extent::window_count(self.end() - self.start);
+        self.windows.iter().take(count).map_while(Window::crc).collect()
     }
 
     pub(super) fn window(&self, index: usize) -> &Window {

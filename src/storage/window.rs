@@ -29,8 +29,10 @@ pub(super) async fn verify(tail: &Arc<Tail>, from: u64, len: u64) -> Result<u64,
         match read {
             Ok(found) if found == crc => run.window(window).set_verified(),
             Ok(_) => return Err(tail.damage(run, window)),
-            // A bad block is damage of this window too, and the only thing a reader can be told.
-            Err(error) if error.kind() == io::ErrorKind::Other => return Err(tail.damage(run, window)),
+            // A bad block and a file cut short are damage of this window too.
+            Err(error) if matches!(error.kind(), io::ErrorKind::Other | io::ErrorKind::UnexpectedEof) => {
+                return Err(tail.damage(run, window));
+            }
             Err(error) => return Err(StoreError::from_io(&error, &run.segment.path)),
         }
         count += 1;
@@ -43,4 +45,14 @@ pub(super) fn checksum(segment: &Segment, offset: u64, len: u64) -> io::Result<u
     let mut bytes = vec![0; len as usize];
     segment.file.read_exact_at(&mut bytes, offset)?;
     Ok(crc32fast::hash(&bytes))
+}
+
+/// CRC-32 of each window of a run. Blocks.
+pub(super) fn checksums(segment: &Segment, offset: u64, len: u64) -> io::Result<Vec<u32>> {
+    (0..len.div_ceil(WINDOW))
+        .map(|window| {
+            let at = window * WINDOW;
+            checksum(segment, offset + at, WINDOW.min(len - at))
+        })
+        .collect()
 }

@@ -1,8 +1,5 @@
 //! One bulk file: a header, then raw bytes without framing.
 //!
-//! Header (4 KiB, written once before the first run, twice: at 0 and at 2048; little-endian):
-//! `magic "MPBULK\0\1" | version u32 | log u32 | number u32 | generation u32 | len u64 | crc32 u32 | zero u32`.
-//!
 //! Invariant: a byte of a run is written once and never again: its page may wait in a socket's queue long after
 //! everyone here forgot it. A segment goes by unlink; open handles and queued pages outlive it.
 //! Lives on: any shard; the log's own shard alone hands out space.
@@ -13,8 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Bytes that the header takes.
-pub const HEADER: u64 = 4096;
+pub use super::super::header::HEADER;
 
 /// One bulk segment.
 pub struct Segment {
@@ -28,6 +24,8 @@ pub struct Segment {
     pub file: File,
     /// Its name, for errors and for the unlink.
     pub path: Arc<PathBuf>,
+    /// Bytes that recovery found alive. Not kept up to date afterwards.
+    claimed: AtomicU64,
     /// One count per shard, written by that shard alone; summed by the log's shard.
     dead: Box<[AtomicU64]>,
     /// Bytes handed out, the header included. Written by the log's shard alone.
@@ -36,6 +34,8 @@ pub struct Segment {
     sealed: AtomicBool,
     /// A sync of it failed.
     poisoned: AtomicBool,
+    /// Somebody unlinks it.
+    retired: AtomicBool,
 }
 
 impl Segment {
@@ -50,19 +50,31 @@ impl Segment {
         used: u64,
     ) -> Self {
         let dead = (0..shards).map(|_| AtomicU64::new(0)).collect();
-        let (sealed, poisoned) = (AtomicBool::new(false), AtomicBool::new(false));
-        Segment { log, number, generation, file, path, dead, used: AtomicU64::new(used), sealed, poisoned }
+        let [sealed, poisoned, retired] = [false; 3].map(AtomicBool::new);
+        let used = AtomicU64::new(used);
+        let claimed = AtomicU64::new(0);
+        Segment { log, number, generation, file, path, claimed, dead, used, sealed, poisoned, retired }
     }
 
     /// Counts `len` bytes as dead, for `shard` alone to call with its own number.
     pub fn add_dead(&self, shard: usize, len: u64) {
         let count = &self.dead[shard];
-        count.store(count.load(Ordering::Relaxed) + len, Ordering::Release);
+        count.store(count.load(Ordering::Relaxed) + len, Ordering::SeqCst);
+    }
+
+    /// For recovery: `len` bytes belong to a stream that lives.
+    pub fn claim(&self, len: u64) {
+        self.claimed.fetch_add(len, Ordering::Relaxed);
+    }
+
+    /// For recovery, once every claim was made: the rest of what was handed out is dead.
+    pub fn count_unclaimed_as_dead(&self, shard: usize) {
+        self.add_dead(shard, (self.used() - HEADER).saturating_sub(self.claimed.load(Ordering::Relaxed)));
     }
 
     /// Bytes that nothing refers to.
     pub fn dead(&self) -> u64 {
-        self.dead.iter().map(|count| count.load(Ordering::Acquire)).sum()
+        self.dead.iter().map(|count| count.load(Ordering::SeqCst)).sum()
     }
 
     /// Bytes handed out so far, the header included.
@@ -78,12 +90,12 @@ impl Segment {
 
     /// Hands out no more.
     pub fn seal(&self) {
-        self.sealed.store(true, Ordering::Release);
+        self.sealed.store(true, Ordering::SeqCst);
     }
 
     /// Whether it hands out no more.
     pub fn is_sealed(&self) -> bool {
-        self.sealed.load(Ordering::Acquire)
+        self.sealed.load(Ordering::SeqCst)
     }
 
     /// Takes note of a failed sync.
@@ -97,8 +109,15 @@ impl Segment {
         self.poisoned.load(Ordering::Acquire)
     }
 
-    /// Whether every byte that was handed out is dead, and none will be handed out any more.
-    pub fn is_wholly_dead(&self) -> bool {
-        self.is_sealed() && self.dead() == self.used() - HEADER
+    /// Whether every byte that was handed out is dead and none will be handed out any more, asked for the first
+    /// time: the caller then unlinks the file. Whoever counts the last byte or seals sees both, because counts
+    /// and seal are written before they are looked at, in one order for all.
+    pub fn retires(&self) -> bool {
+        self.is_sealed() && self.dead() == self.used() - HEADER && !self.retired.swap(true, Ordering::SeqCst)
+    }
+
+    /// Whether its file was, or is being, unlinked.
+    pub fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::SeqCst)
     }
 }

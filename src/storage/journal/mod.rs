@@ -1,0 +1,5 @@
+//! What recovery reads: one strictly sequential log of records per shard.
+
+pub mod record;
+pub mod scan;
+pub mod writer;

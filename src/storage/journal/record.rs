@@ -1,0 +1,510 @@
+//! Journal records to the byte.
+//!
+//! Everything is little-endian. A record is a header of 48 bytes, a payload, and zeros up to a multiple of 8:
+//!
+//! | at | field | |
+//! |---|---|---|
+//! | 0 | `header_crc` u32 | CRC-32 of bytes 4 to 48, seeded with the segment's generation |
+//! | 4 | `payload_crc` u32 | CRC-32 of the payload, seeded alike |
+//! | 8 | `payload_len` u32 | at most 1 MiB |
+//! | 12 | `kind` u8 | see below |
+//! | 13 | `flags` u8, zero u16 | 0 |
+//! | 16 | `seq` u64 | one more than the record before in this log |
+//! | 24 | `synced_seq` u64 | the highest sequence known to be durable when this was written |
+//! | 32 | `key_hash` u64 | placement hash of the name it is about, readable even if the payload is damaged; else 0 |
+//! | 40 | `boot` u32, zero u32 | the start of the program that wrote it; never falls along a log |
+//!
+//! Payloads, in the order of their fields; `bytes` is a u32 length and as many bytes:
+//!
+//! | kind | | payload |
+//! |---|---|---|
+//! | 1 | Boot | `shards` u16, `wall_ms` u64 |
+//! | 2 | Name | `uid` u64, `created_ms` u64, `home` u16, `space` u8, `key` bytes, `attributes` bytes |
+//! | 3 | Delete | `version` u64, `space` u8, `key` bytes |
+//! | 4 | Mark | `uid` u64, `epoch` u64, `start` u64, `total` u64, `end` u8, `log` u16, `segment` u32, `generation` u32, `offset` u64, `len` u64, then one u32 checksum per window |
+//! | 5 | Epoch | `uid` u64, `epoch` u64, `cut` u64 |
+//! | 6 | SyncMark | nothing |
+//! | 7 | Abort | `from` u64, `to` u64: these sequences of this log are void |
+//!
+//! Kinds 16 to 19 are kept for home, retire, moved and checkpoint. Invariant: decoding what was encoded gives
+//! it back, and nothing else decodes. Pure; runs anywhere.
+
+use super::super::extent::{Extent, LogId};
+use super::super::placement::Key;
+use super::super::tail::End;
+use std::borrow::Cow;
+
+/// Bytes of a record's header.
+pub const HEADER_LEN: usize = 48;
+/// Records begin at multiples of this.
+pub const ALIGN: usize = 8;
+/// The longest payload.
+pub const PAYLOAD_MAX: usize = 1 << 20;
+/// The longest attributes of a name; what remains holds the key.
+pub const ATTRIBUTES_MAX: usize = PAYLOAD_MAX / 2;
+
+const _: () = assert!(HEADER_LEN.is_multiple_of(ALIGN));
+const _: () = assert!(ATTRIBUTES_MAX + Key::BYTES_MAX + 64 < PAYLOAD_MAX);
+
+/// The header of a record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Header {
+    /// CRC-32 of the payload.
+    pub payload_crc: u32,
+    /// Its length.
+    pub payload_len: u32,
+    /// What the payload is.
+    pub kind: u8,
+    /// Its place in the log.
+    pub seq: u64,
+    /// What was durable when it was written.
+    pub synced_seq: u64,
+    /// The name it is about.
+    pub key_hash: u64,
+    /// The start of the program that wrote it.
+    pub boot: u32,
+}
+
+/// What a record says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Record<'a> {
+    /// The program started and writes on from here.
+    Boot {
+        /// With how many shards.
+        shards: u16,
+        /// When, in milliseconds since 1970.
+        wall_ms: u64,
+    },
+    /// A name was put or replaced.
+    Name {
+        /// Its stream, which is its version too.
+        uid: u64,
+        /// When it was put.
+        created_ms: u64,
+        /// The log of its first appender.
+        home: LogId,
+        /// The service's space.
+        space: u8,
+        /// The name within.
+        key: Cow<'a, [u8]>,
+        /// What the service keeps beside it.
+        attributes: Cow<'a, [u8]>,
+    },
+    /// A name was deleted.
+    Delete {
+        /// Greater than the version it deletes.
+        version: u64,
+        /// The service's space.
+        space: u8,
+        /// The name within.
+        key: Cow<'a, [u8]>,
+    },
+    /// A stream has come this far.
+    Mark(Mark<'a>),
+    /// A stream's history was cut and goes on in a new epoch.
+    Epoch {
+        /// The stream.
+        uid: u64,
+        /// The new epoch.
+        epoch: u64,
+        /// Where the one before ended.
+        cut: u64,
+    },
+    /// Everything up to this record's `synced_seq` is durable.
+    SyncMark,
+    /// A sync failed: records of these sequences, both included, are void.
+    Abort {
+        /// The first.
+        from: u64,
+        /// The last.
+        to: u64,
+    },
+}
+
+/// Where a run of a stream lies and how far it is filled. Each mark says all about its run, so losing one that
+/// a later one repeats loses nothing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Mark<'a> {
+    /// The stream.
+    pub uid: u64,
+    /// The epoch it was written in.
+    pub epoch: u64,
+    /// The stream's position of the run's first byte.
+    pub start: u64,
+    /// The stream's length.
+    pub total: u64,
+    /// How the stream ended, if it did.
+    pub end: Option<End>,
+    /// Whose segment.
+    pub log: LogId,
+    /// Which.
+    pub segment: u32,
+    /// Which life of it.
+    pub generation: u32,
+    /// The file's position of the run's first byte.
+    pub offset: u64,
+    /// Bytes of the run that are filled.
+    pub len: u64,
+    /// CRC-32 of each window of them.
+    pub crcs: Cow<'a, [u32]>,
+}
+
+impl Mark<'_> {
+    /// Whether both are about one run.
+    pub fn is_of_run(&self, other: &Mark<'_>) -> bool {
+        let run = |mark: &Mark<'_>| (mark.uid, mark.epoch, mark.start, mark.log, mark.segment, mark.offset);
+        run(self) == run(other) && self.end == other.end
+    }
+}
+
+const BOOT: u8 = 1;
+const NAME: u8 = 2;
+const DELETE: u8 = 3;
+const MARK: u8 = 4;
+const EPOCH: u8 = 5;
+const SYNC_MARK: u8 = 6;
+const ABORT: u8 = 7;
+
+/// Whether `kind` is a mark, for a record whose payload is damaged.
+pub fn is_mark(kind: u8) -> bool {
+    kind == MARK
+}
+
+impl Header {
+    /// Bytes of the whole record with its padding.
+    pub fn record_len(&self) -> usize {
+        HEADER_LEN + (self.payload_len as usize).next_multiple_of(ALIGN)
+    }
+
+    /// Reads a header; `None` unless its checksum matches.
+    pub fn decode(bytes: &[u8], generation: u32) -> Option<Header> {
+        let bytes = bytes.get(..HEADER_LEN)?;
+        // Free space is zero, and looking for the next record passes much of it.
+        if bytes[12] == 0 {
+            return None;
+        }
+        let header = Header {
+            payload_crc: u32_at(bytes, 4),
+            payload_len: u32_at(bytes, 8),
+            kind: bytes[12],
+            seq: u64_at(bytes, 16),
+            synced_seq: u64_at(bytes, 24),
+            key_hash: u64_at(bytes, 32),
+            boot: u32_at(bytes, 40),
+        };
+        let whole = header.payload_len as usize <= PAYLOAD_MAX
+            && u32_at(bytes, 0) == seeded_crc(generation, &bytes[4..]);
+        whole.then_some(header)
+    }
+
+    /// Whether `payload` is what this header describes.
+    pub fn fits(&self, payload: &[u8], generation: u32) -> bool {
+        payload.len() == self.payload_len as usize && seeded_crc(generation, payload) == self.payload_crc
+    }
+}
+
+/// Appends a record to `out`, without checksums: [`finish`] adds them once the segment is known. Returns the
+/// record's length.
+pub fn encode(
+    record: &Record<'_>,
+    key_hash: u64,
+    seq: u64,
+    synced_seq: u64,
+    boot: u32,
+    out: &mut Vec<u8>,
+) -> usize {
+    let at = out.len();
+    debug_assert!(at.is_multiple_of(ALIGN));
+    out.resize(at + HEADER_LEN, 0);
+    let kind = encode_payload(record, out);
+    let payload_len = out.len() - at - HEADER_LEN;
+    assert!(payload_len <= PAYLOAD_MAX, "a payload is at most {PAYLOAD_MAX} bytes long");
+    out.resize(out.len().next_multiple_of(ALIGN), 0);
+    let header = &mut out[at..at + HEADER_LEN];
+    header[8..12].copy_from_slice(&(payload_len as u32).to_le_bytes());
+    header[12] = kind;
+    header[16..24].copy_from_slice(&seq.to_le_bytes());
+    header[24..32].copy_from_slice(&synced_seq.to_le_bytes());
+    header[32..40].copy_from_slice(&key_hash.to_le_bytes());
+    header[40..44].copy_from_slice(&boot.to_le_bytes());
+    out.len() - at
+}
+
+/// The length and sequence of the record at the start of `bytes`, which [`encode`] wrote.
+pub fn measure(bytes: &[u8]) -> (usize, u64) {
+    let payload_len = u32_at(bytes, 8) as usize;
+    (HEADER_LEN + payload_len.next_multiple_of(ALIGN), u64_at(bytes, 16))
+}
+
+/// Adds the checksums to the record at the start of `bytes`; returns its length.
+pub fn finish(bytes: &mut [u8], generation: u32) -> usize {
+    let payload_len = u32_at(bytes, 8) as usize;
+    let crc = seeded_crc(generation, &bytes[HEADER_LEN..HEADER_LEN + payload_len]);
+    bytes[4..8].copy_from_slice(&crc.to_le_bytes());
+    let crc = seeded_crc(generation, &bytes[4..HEADER_LEN]);
+    bytes[0..4].copy_from_slice(&crc.to_le_bytes());
+    HEADER_LEN + payload_len.next_multiple_of(ALIGN)
+}
+
+fn encode_payload(record: &Record<'_>, out: &mut Vec<u8>) -> u8 {
+    match record {
+        Record::Boot { shards, wall_ms } => {
+            out.extend_from_slice(&shards.to_le_bytes());
+            out.extend_from_slice(&wall_ms.to_le_bytes());
+            BOOT
+        }
+        Record::Name { uid, created_ms, home, space, key, attributes } => {
+            out.extend_from_slice(&uid.to_le_bytes());
+            out.extend_from_slice(&created_ms.to_le_bytes());
+            out.extend_from_slice(&home.0.to_le_bytes());
+            out.push(*space);
+            put_bytes(out, key);
+            put_bytes(out, attributes);
+            NAME
+        }
+        Record::Delete { version, space, key } => {
+            out.extend_from_slice(&version.to_le_bytes());
+            out.push(*space);
+            put_bytes(out, key);
+            DELETE
+        }
+        Record::Mark(mark) => {
+            for value in [mark.uid, mark.epoch, mark.start, mark.total] {
+                out.extend_from_slice(&value.to_le_bytes());
+            }
+            out.push(match mark.end {
+                None => 0,
+                Some(End::Complete) => 1,
+                Some(End::Interrupted) => 2,
+            });
+            out.extend_from_slice(&mark.log.0.to_le_bytes());
+            out.extend_from_slice(&mark.segment.to_le_bytes());
+            out.extend_from_slice(&mark.generation.to_le_bytes());
+            out.extend_from_slice(&mark.offset.to_le_bytes());
+            out.extend_from_slice(&mark.len.to_le_bytes());
+            debug_assert_eq!(mark.crcs.len(), Extent::window_count(mark.len));
+            for crc in mark.crcs.iter() {
+                out.extend_from_slice(&crc.to_le_bytes());
+            }
+            MARK
+        }
+        Record::Epoch { uid, epoch, cut } => {
+            for value in [uid, epoch, cut] {
+                out.extend_from_slice(&value.to_le_bytes());
+            }
+            EPOCH
+        }
+        Record::SyncMark => SYNC_MARK,
+        Record::Abort { from, to } => {
+            out.extend_from_slice(&from.to_le_bytes());
+            out.extend_from_slice(&to.to_le_bytes());
+            ABORT
+        }
+    }
+}
+
+/// Reads the payload of a record of `kind`; `None` when it is not exactly one.
+pub fn decode_payload(kind: u8, payload: &[u8]) -> Option<Record<'_>> {
+    let mut input = Input(payload);
+    let record = match kind {
+        BOOT => Record::Boot { shards: input.u16()?, wall_ms: input.u64()? },
+        NAME => Record::Name {
+            uid: input.u64()?,
+            created_ms: input.u64()?,
+            home: LogId(input.u16()?),
+            space: input.u8()?,
+            key: input.bytes(Key::BYTES_MAX)?.into(),
+            attributes: input.bytes(ATTRIBUTES_MAX)?.into(),
+        },
+        DELETE => Record::Delete {
+            version: input.u64()?,
+            space: input.u8()?,
+            key: input.bytes(Key::BYTES_MAX)?.into(),
+        },
+        MARK => Record::Mark(input.mark()?),
+        EPOCH => Record::Epoch { uid: input.u64()?, epoch: input.u64()?, cut: input.u64()? },
+        SYNC_MARK => Record::SyncMark,
+        ABORT => Record::Abort { from: input.u64()?, to: input.u64()? },
+        _ => return None,
+    };
+    input.0.is_empty().then_some(record)
+}
+
+/// What is left of a payload.
+struct Input<'a>(&'a [u8]);
+
+impl<'a> Input<'a> {
+    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn u8(&mut self) -> Option<u8> {
+        self.take(1).map(|byte| byte[0])
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        self.take(2).map(|bytes| u16::from_le_bytes([bytes[0], bytes[1]]))
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.take(4).map(|bytes| u32_at(bytes, 0))
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.take(8).map(|bytes| u64_at(bytes, 0))
+    }
+
+    fn bytes(&mut self, len_max: usize) -> Option<&'a [u8]> {
+        let len = self.u32()? as usize;
+        if len > len_max { None } else { self.take(len) }
+    }
+
+    fn mark(&mut self) -> Option<Mark<'a>> {
+        let mark = Mark {
+            uid: self.u64()?,
+            epoch: self.u64()?,
+            start: self.u64()?,
+            total: self.u64()?,
+            end: match self.u8()? {
+                0 => None,
+                1 => Some(End::Complete),
+                2 => Some(End::Interrupted),
+                _ => return None,
+            },
+            log: LogId(self.u16()?),
+            segment: self.u32()?,
+            generation: self.u32()?,
+            offset: self.u64()?,
+            len: self.u64()?,
+            crcs: self.take(self.0.len() & !3)?.chunks_exact(4).map(|crc| u32_at(crc, 0)).collect(),
+        };
+        let whole = mark.crcs.len() == Extent::window_count(mark.len)
+            && mark.start.checked_add(mark.len).is_some_and(|end| end <= mark.total)
+            && mark.offset.checked_add(mark.len).is_some();
+        whole.then_some(mark)
+    }
+}
+
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+    out.extend_from_slice(bytes);
+}
+
+fn seeded_crc(generation: u32, bytes: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new_with_initial(generation);
+    hasher.update(bytes);
+    hasher.finalize()
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn bytes(len_max: usize) -> impl Strategy<Value = Cow<'static, [u8]>> {
+        proptest::collection::vec(any::<u8>(), 0..len_max).prop_map(Cow::Owned)
+    }
+
+    fn mark() -> impl Strategy<Value = Record<'static>> {
+        let end = prop_oneof![Just(None), Just(Some(End::Complete)), Just(Some(End::Interrupted))];
+        let ids = (any::<u64>(), any::<u64>(), 0..1u64 << 50, any::<u16>(), any::<u32>(), any::<u32>());
+        (ids, end, 0..1u64 << 40, 0..5_000_000u64, any::<u32>()).prop_map(|(ids, end, offset, len, crc)| {
+            let (uid, epoch, start, log, segment, generation) = ids;
+            let crcs = (0..Extent::window_count(len)).map(|at| crc.rotate_left(at as u32)).collect();
+            let (total, log) = (start + len, LogId(log));
+            Record::Mark(Mark { uid, epoch, start, total, end, log, segment, generation, offset, len, crcs })
+        })
+    }
+
+    /// Any record.
+    pub fn record() -> impl Strategy<Value = Record<'static>> {
+        prop_oneof![
+            (any::<u16>(), any::<u64>()).prop_map(|(shards, wall_ms)| Record::Boot { shards, wall_ms }),
+            (any::<u64>(), any::<u64>(), any::<u16>(), any::<u8>(), bytes(80), bytes(300)).prop_map(
+                |(uid, created_ms, home, space, key, attributes)| Record::Name {
+                    uid,
+                    created_ms,
+                    home: LogId(home),
+                    space,
+                    key,
+                    attributes
+                }
+            ),
+            (any::<u64>(), any::<u8>(), bytes(80)).prop_map(|(version, space, key)| Record::Delete {
+                version,
+                space,
+                key
+            }),
+            mark(),
+            (any::<u64>(), any::<u64>(), any::<u64>()).prop_map(|(uid, epoch, cut)| Record::Epoch {
+                uid,
+                epoch,
+                cut
+            }),
+            Just(Record::SyncMark),
+            (any::<u64>(), any::<u64>()).prop_map(|(from, to)| Record::Abort { from, to }),
+        ]
+    }
+
+    proptest! {
+        /// Catches a field that is forgotten, swapped or read at another width, and padding left unaligned.
+        #[test]
+        fn what_was_encoded_decodes(record in record(), key_hash: u64, seq: u64, generation in 1u32..) {
+            let mut out = Vec::new();
+            let len = encode(&record, key_hash, seq, seq / 2, 9, &mut out);
+            prop_assert_eq!(finish(&mut out, generation), len);
+            prop_assert_eq!(len, out.len());
+            prop_assert_eq!(len % ALIGN, 0);
+            let header = Header::decode(&out, generation).expect("a header");
+            prop_assert_eq!((header.seq, header.synced_seq), (seq, seq / 2));
+            prop_assert_eq!((header.key_hash, header.boot, header.record_len()), (key_hash, 9, len));
+            let payload = &out[HEADER_LEN..HEADER_LEN + header.payload_len as usize];
+            prop_assert!(header.fits(payload, generation));
+            prop_assert_eq!(decode_payload(header.kind, payload), Some(record));
+            prop_assert!(Header::decode(&out, generation ^ 1).is_none(), "another generation");
+        }
+
+        /// Catches accepting what is cut short or too long.
+        #[test]
+        fn no_other_length_decodes(record in record(), more in 1usize..3) {
+            let mut payload = Vec::new();
+            let kind = encode_payload(&record, &mut payload);
+            for len in 0..payload.len() {
+                prop_assert!(decode_payload(kind, &payload[..len]).is_none());
+            }
+            payload.extend(std::iter::repeat_n(0, more));
+            prop_assert!(decode_payload(kind, &payload).is_none());
+        }
+
+        /// Catches a panic on what a disk may hold.
+        #[test]
+        fn anything_may_be_fed(kind: u8, payload in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode_payload(kind, &payload);
+            let _ = Header::decode(&payload, u32::from(kind));
+        }
+    }
+
+    /// Catches any change of the format: these are the bytes that every release reads.
+    #[test]
+    fn a_record_is_these_bytes() {
+        let mut out = Vec::new();
+        let record = Record::Delete { version: 0x0102, space: 7, key: b"k"[..].into() };
+        encode(&record, 0x11, 0x22, 0x21, 3, &mut out);
+        finish(&mut out, 5);
+        let hex: String = out.iter().map(|byte| format!("{byte:02x}")).collect();
+        let header = "0e00000003000000\
+                      2200000000000000210000000000000011000000000000000300000000000000";
+        let payload = "0201000000000000070100000".to_owned() + "06b0000";
+        assert_eq!(hex[16..], format!("{header}{payload}"));
+    }
+}

@@ -1,0 +1,317 @@
+//! Opening a data directory: replay the journals, cut what a crash tore, settle every name, then go on.
+//!
+//! Works for any number of shards: logs keep their ids, names go to whoever owns them now, logs without a shard
+//! are adopted for reading. Everything found is synced before anyone is told, because a killed process leaves in
+//! the page cache what a power cut would still take. Invariant: nothing is removed that a durable record needs.
+//! Runs before shards serve, on any thread; blocks.
+
+mod format;
+mod replay;
+mod settle;
+
+use super::ahead::{self, Place, segment_number};
+use super::bulk::segment::Segment;
+use super::bulk::space::RUN_MIN;
+use super::error::OpenError;
+use super::extent::LogId;
+use super::header::{HEADER, Kind};
+use super::journal::writer::{self, Position};
+use super::names::{Entry, SHARDS_MAX};
+use super::placement::owner_of;
+use super::{Options, ShardImage};
+use crate::runtime::{Disk, File, ShardId};
+use format::Format;
+use replay::{Facts, LogEnd, checked_header};
+use settle::Segments;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+/// See [`super::Store::open_all`].
+pub(super) fn open_all(
+    disk: &Arc<dyn Disk>,
+    dir: &Path,
+    options: &Options,
+) -> Result<Vec<ShardImage>, OpenError> {
+    check(options)?;
+    disk.create_dir(dir).map_err(io(dir))?;
+    let lock: Arc<dyn Send + Sync> = Arc::new(take_lock(&**disk, dir)?);
+    let format = Format::open(&**disk, dir, options.shards)?;
+    let place = Place { dir: dir.to_owned(), secret: format.secret, segment_size: options.segment_size };
+    for name in ["checkpoint", "quarantine"] {
+        let path = dir.join(name);
+        disk.create_dir(&path).map_err(io(&path))?;
+    }
+    let mut facts = Facts::default();
+    let mut ends = Vec::new();
+    for &log in &format.logs {
+        for kind in [Kind::Journal, Kind::Bulk] {
+            let path = place.log_dir(kind, log);
+            disk.create_dir(&path).map_err(io(&path))?;
+        }
+        ends.push(replay::replay(&**disk, &place, log, &mut facts)?);
+    }
+    let mut bulk = open_bulk(&**disk, &place, &format.logs, &facts, options.shards)?;
+    let mut images = Vec::new();
+    let mut owned = settle_names(&mut facts, &bulk.segments, options.shards);
+    // From here on something changes: first what was found becomes durable, then garbage goes.
+    sync_found(&**disk, &ends, &bulk.segments, &owned.unsynced)?;
+    if !facts.has_losses() {
+        bulk.retire_dead(&**disk, &place, options.shards)?;
+    }
+    for path in ends.iter().flat_map(|end| &end.useless) {
+        disk.remove(path).map_err(io(path))?;
+    }
+    for end in &ends {
+        let path = place.log_dir(Kind::Journal, end.log);
+        disk.sync_dir(&path).map_err(io(&path))?;
+    }
+    for shard in 0..options.shards {
+        let id = LogId(shard as u16);
+        let at = ends.iter().position(|end| end.log == id).expect("every shard has a log");
+        let end = ends.swap_remove(at);
+        let journal_count = end.segment_count.max(1);
+        let (journal, journal_number) = go_on(&**disk, &place, end)?;
+        let (current, held, bulk_number) = bulk.of_shard(shard, options.shards);
+        images.push(ShardImage {
+            shard: ShardId(shard as u16),
+            shards: options.shards,
+            disk: disk.clone(),
+            place: place.clone(),
+            durability: options.durability,
+            sync_interval: options.sync_interval,
+            boot: format.boot,
+            journal,
+            journal_number,
+            journal_count,
+            bulk_current: current,
+            bulk_held: held,
+            bulk_number,
+            names: std::mem::take(&mut owned.names[shard]),
+            raised: std::mem::take(&mut owned.raised[shard]),
+            damaged: std::mem::take(&mut owned.damaged[shard]),
+            lock: lock.clone(),
+        });
+    }
+    Ok(images)
+}
+
+/// Names the file in an error of the system.
+fn io(path: &Path) -> impl FnOnce(std::io::Error) -> OpenError {
+    move |error| OpenError::Io(path.to_owned(), error)
+}
+
+const SEGMENT_SIZE_MIN: u64 = 64 << 10;
+const SEGMENT_SIZE_MAX: u64 = 16 << 30;
+
+fn check(options: &Options) -> Result<(), OpenError> {
+    if !(1..=SHARDS_MAX).contains(&options.shards) {
+        return Err(OpenError::Option { name: "shards", accepted: "1 to 1024" });
+    }
+    let size = options.segment_size;
+    if !(SEGMENT_SIZE_MIN..=SEGMENT_SIZE_MAX).contains(&size) || !size.is_multiple_of(4096) {
+        let accepted = "64KiB to 16GiB, in multiples of 4KiB";
+        return Err(OpenError::Option { name: "segment_size", accepted });
+    }
+    Ok(())
+}
+
+fn take_lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn Send + Sync>, OpenError> {
+    let path = dir.join("LOCK");
+    disk.lock(&path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::WouldBlock => OpenError::Locked(dir.to_owned()),
+        _ => OpenError::Io(path, error),
+    })
+}
+
+/// The bulk files, and the next number of each log.
+struct Bulk {
+    segments: Segments,
+    numbers: BTreeMap<LogId, u32>,
+    /// Files that no mark ever named: made ahead.
+    unused: Vec<PathBuf>,
+}
+
+fn open_bulk(
+    disk: &dyn Disk,
+    place: &Place,
+    logs: &[LogId],
+    facts: &Facts,
+    shards: usize,
+) -> Result<Bulk, OpenError> {
+    let mut bulk = Bulk { segments: Segments::new(), numbers: BTreeMap::new(), unused: Vec::new() };
+    // A number that a mark names is taken, even if its file is long gone.
+    for &(log, number) in facts.bulk_used.keys() {
+        bulk.take_number(log, number);
+    }
+    for &log in logs {
+        let dir = place.log_dir(Kind::Bulk, log);
+        let names = disk.list(&dir).map_err(io(&dir))?;
+        for number in names.iter().filter_map(|name| segment_number(Kind::Bulk, name)) {
+            bulk.take_number(log, number);
+            let path = place.segment_path(Kind::Bulk, log, number);
+            let Some(&used) = facts.bulk_used.get(&(log, number)).filter(|&&used| used > HEADER) else {
+                bulk.unused.push(path);
+                continue;
+            };
+            let file = disk.open(&path).map_err(io(&path))?;
+            let mut page = vec![0; HEADER as usize];
+            file.read_at(&mut page, 0).map_err(io(&path))?;
+            let header = checked_header(place, Kind::Bulk, log, number, &page, &path)?;
+            // Bytes behind the last mark were never published. What goes on there begins on a page of its own.
+            let used = used.next_multiple_of(4096).min(file.len()).max(HEADER);
+            let segment = Segment::new(log, number, header.generation, file, Arc::new(path), shards, used);
+            bulk.segments.insert((log, number), Arc::new(segment));
+        }
+    }
+    Ok(bulk)
+}
+
+impl Bulk {
+    fn take_number(&mut self, log: LogId, number: u32) {
+        let next = self.numbers.entry(log).or_default();
+        *next = (*next).max(number + 1);
+    }
+
+    /// Counts what nothing refers to, and removes files in which nothing is left.
+    fn retire_dead(&mut self, disk: &dyn Disk, place: &Place, shards: usize) -> Result<(), OpenError> {
+        let mut gone: Vec<PathBuf> = std::mem::take(&mut self.unused);
+        let mut dirs = BTreeSet::new();
+        for ((log, _), segment) in &self.segments {
+            let shard = usize::from(log.0) % shards;
+            segment.count_unclaimed_as_dead(shard);
+            if segment.dead() == segment.used() - HEADER {
+                gone.push(segment.path.to_path_buf());
+            }
+        }
+        self.segments.retain(|_, segment| segment.dead() < segment.used() - HEADER);
+        for path in gone {
+            disk.remove(&path).map_err(io(&path))?;
+            dirs.extend(path.parent().map(Path::to_owned));
+        }
+        debug_assert!(dirs.iter().all(|dir| dir.starts_with(&place.dir)));
+        dirs.iter().try_for_each(|dir| disk.sync_dir(dir).map_err(io(dir)))
+    }
+
+    /// What `shard` goes on in, what it holds with the logs it adopts, and the next number of its log.
+    fn of_shard(&self, shard: usize, shards: usize) -> (Option<Arc<Segment>>, Vec<Arc<Segment>>, u32) {
+        let adopted = |log: LogId| usize::from(log.0) % shards == shard;
+        let mut held: Vec<_> = self
+            .segments
+            .iter()
+            .filter(|((log, _), _)| adopted(*log))
+            .map(|(_, segment)| segment.clone())
+            .collect();
+        held.sort_by_key(|segment| (segment.log, segment.number));
+        let own = LogId(shard as u16);
+        let current = held.iter().rfind(|segment| segment.log == own).cloned();
+        let current = current.filter(|segment| segment.file.len() - segment.used() >= RUN_MIN);
+        for segment in &held {
+            if current.as_ref().is_none_or(|current| !Arc::ptr_eq(current, segment)) {
+                segment.seal();
+            }
+        }
+        (current, held, self.numbers.get(&own).copied().unwrap_or(0))
+    }
+}
+
+/// What each shard owns.
+struct Owned {
+    names: Vec<Vec<Entry>>,
+    raised: Vec<Vec<Raised>>,
+    damaged: Vec<BTreeSet<u64>>,
+    unsynced: BTreeSet<(LogId, u32)>,
+}
+
+/// An epoch that recovery began; its record is the first thing that the owner writes.
+pub(super) struct Raised {
+    pub(super) key: super::placement::Key,
+    pub(super) epoch: u64,
+    pub(super) cut: u64,
+}
+
+fn settle_names(facts: &mut Facts, segments: &Segments, shards: usize) -> Owned {
+    let per_shard = |_| Vec::new();
+    let mut owned = Owned {
+        names: (0..shards).map(per_shard).collect(),
+        raised: (0..shards).map(|_| Vec::new()).collect(),
+        damaged: vec![BTreeSet::new(); shards],
+        unsynced: BTreeSet::new(),
+    };
+    for (key, fact) in std::mem::take(&mut facts.names) {
+        let key_hash = key.hash();
+        let owner = owner_of(key_hash, shards).index();
+        if let Some(lost) = facts.lost_names.get_mut(&key_hash) {
+            lost.retain(|lost| !fact.written.is_after(lost));
+        }
+        let Some(stands) = fact.stands else { continue };
+        let settled = settle::settle(facts, segments, fact.version, key_hash, shards);
+        owned.unsynced.extend(settled.unsynced);
+        if settled.damaged {
+            owned.damaged[owner].insert(key_hash);
+        }
+        if let Some((epoch, cut)) = settled.raised {
+            owned.raised[owner].push(Raised { key: key.clone(), epoch, cut });
+        }
+        owned.names[owner].push(Entry {
+            key,
+            attributes: stands.attributes.into(),
+            created_ms: stands.created_ms,
+            home: stands.home,
+            tail: settled.tail,
+        });
+    }
+    for (&key_hash, _) in facts.lost_names.iter().filter(|(_, lost)| !lost.is_empty()) {
+        owned.damaged[owner_of(key_hash, shards).index()].insert(key_hash);
+    }
+    owned
+}
+
+fn sync_found(
+    disk: &dyn Disk,
+    ends: &[LogEnd],
+    segments: &Segments,
+    unsynced: &BTreeSet<(LogId, u32)>,
+) -> Result<(), OpenError> {
+    for segment in unsynced.iter().filter_map(|at| segments.get(at)) {
+        sync_now(&segment.file).map_err(io(&segment.path))?;
+    }
+    for path in ends.iter().flat_map(|end| &end.unsynced) {
+        let file = disk.open(path).map_err(io(path))?;
+        sync_now(&file).map_err(io(path))?;
+    }
+    Ok(())
+}
+
+/// Where the log goes on; makes its first segment if it has none.
+fn go_on(disk: &dyn Disk, place: &Place, end: LogEnd) -> Result<(Position, u32), OpenError> {
+    if let Some((path, header, at)) = end.position {
+        let file = disk.open(&path).map_err(io(&path))?;
+        // A file that was cut short is full.
+        let at = at.min(file.len());
+        let segment = writer::Segment { generation: header.generation, file, path: Arc::new(path) };
+        return Ok((Position { segment, at, next_seq: end.next_seq }, end.next_number));
+    }
+    let number = end.next_number;
+    let header = place.header(Kind::Journal, end.log, number);
+    let path = place.segment_path(Kind::Journal, end.log, number);
+    let made = ahead::make(disk, &path, place.segment_len(Kind::Journal), &header);
+    let file = made.map_err(io(&path))?;
+    sync_now(&file).map_err(io(&path))?;
+    let segment = writer::Segment { generation: header.generation, file, path: Arc::new(path) };
+    Ok((Position { segment, at: HEADER, next_seq: end.next_seq }, number + 1))
+}
+
+/// Syncs on a thread without a ring, where the sync is over when it is first asked.
+fn sync_now(file: &File) -> std::io::Result<()> {
+    let mut syncing = file.sync_data();
+    match Pin::new(&mut syncing).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(result) => result,
+        Poll::Pending => Err(std::io::Error::new(
+            std::io::ErrorKind::Unsupported,
+            "a sync before shards serve has to be over at once",
+        )),
+    }
+}

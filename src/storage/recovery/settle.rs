@@ -1,0 +1,121 @@
+//! From facts to streams: which runs make a stream, how far they are whole, how it stands.
+//!
+//! Invariant: a stream is a prefix of what was appended: runs follow each other without a gap, each as far as a
+//! mark says whose data is on disk, and none reaches beyond the cut of its epoch. Runs before shards serve.
+
+use super::super::bulk::segment::Segment;
+use super::super::extent::LogId;
+use super::super::tail::{End, Placed, Tail};
+use super::super::window::checksums;
+use super::replay::{Facts, MarkFact};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+/// The bulk segments by log and number.
+pub type Segments = HashMap<(LogId, u32), Arc<Segment>>;
+
+/// A stream as it was found.
+pub struct Settled {
+    /// Its bytes.
+    pub tail: Arc<Tail>,
+    /// The epoch that recovery began because the stream was open, with its cut.
+    pub raised: Option<(u64, u64)>,
+    /// Something is missing that was durable.
+    pub damaged: bool,
+    /// Segments with data that has to be synced before anyone is told about it.
+    pub unsynced: BTreeSet<(LogId, u32)>,
+}
+
+/// Puts the stream `uid` together.
+pub fn settle(facts: &mut Facts, segments: &Segments, uid: u64, key_hash: u64, shards: usize) -> Settled {
+    let marks = facts.marks.remove(&uid).unwrap_or_default();
+    let mut epochs = facts.epochs.remove(&uid).unwrap_or_default();
+    epochs.insert(1, 0);
+    let tail = Arc::new(Tail::new(uid, key_hash, shards));
+    let mut settled = Settled { tail: tail.clone(), raised: None, damaged: false, unsynced: BTreeSet::new() };
+    let len = settled.place_runs(&marks, &epochs, segments);
+    settled.damaged |= lost_a_last_mark(facts, key_hash, &marks);
+    let (&epoch, &cut) = epochs.last_key_value().expect("the first epoch is always there");
+    settled.damaged |= len < cut;
+    let end = marks
+        .iter()
+        .filter(|fact| fact.mark.end.is_some() && fact.mark.epoch == epoch && fact.mark.total == len)
+        .max_by_key(|fact| fact.written.seq)
+        .and_then(|fact| fact.mark.end);
+    // A damaged stream keeps what it has; it is not served, so its epochs need not be extended.
+    for (&number, &start) in epochs.iter().skip(1).filter(|(_, start)| **start <= len) {
+        tail.recover_epoch(number, start);
+    }
+    if end.is_none() && !settled.damaged {
+        tail.recover_epoch(epoch + 1, len);
+        settled.raised = Some((epoch + 1, len));
+    }
+    tail.recover(len, end.unwrap_or(End::Interrupted));
+    settled
+}
+
+/// Whether a mark of this name is lost that no later one stands in for.
+fn lost_a_last_mark(facts: &Facts, key_hash: u64, marks: &[MarkFact]) -> bool {
+    let lost = facts.lost_marks.get(&key_hash).map_or(&[][..], Vec::as_slice);
+    lost.iter().any(|lost| !marks.iter().any(|mark| mark.written.is_after(lost)))
+}
+
+impl Settled {
+    /// Adds the runs in order; returns the stream's length.
+    fn place_runs(&mut self, marks: &[MarkFact], epochs: &BTreeMap<u64, u64>, segments: &Segments) -> u64 {
+        let mut runs: BTreeMap<(u64, u64, LogId, u32, u64), Vec<&MarkFact>> = BTreeMap::new();
+        for fact in marks.iter().filter(|fact| fact.mark.len > 0) {
+            let mark = &fact.mark;
+            let run = (mark.epoch, mark.start, mark.log, mark.segment, mark.offset);
+            runs.entry(run).or_default().push(fact);
+        }
+        let mut len = 0;
+        for ((epoch, start, log, number, offset), mut facts) in runs {
+            let cut = epochs.range(epoch + 1..).next().map_or(u64::MAX, |(_, &start)| start);
+            if start >= cut {
+                continue;
+            }
+            if start > len {
+                // A gap: the run before it was not whole, and what is behind is no prefix. When it was durable, the
+                // gap is damage, and the bytes stay for a repair.
+                if let (Some(fact), Some(segment)) =
+                    (facts.iter().find(|fact| !fact.unsynced), segments.get(&(log, number)))
+                {
+                    segment.claim(fact.mark.len);
+                    self.damaged = true;
+                }
+                continue;
+            }
+            let Some(segment) = segments.get(&(log, number)) else {
+                self.damaged |= facts.iter().any(|fact| !fact.unsynced);
+                continue;
+            };
+            // The longest that is whole; a durable one is, the others have to show it.
+            facts.sort_by_key(|fact| fact.mark.len);
+            let whole = facts.iter().rev().find(|fact| {
+                fact.mark.start + fact.mark.len <= cut
+                    && fact.mark.generation == segment.generation
+                    && (!fact.unsynced
+                        || checksums(segment, offset, fact.mark.len)
+                            .is_ok_and(|crcs| crcs == *fact.mark.crcs))
+            });
+            let Some(fact) = whole else { continue };
+            if start < len {
+                self.damaged = true;
+                continue;
+            }
+            if fact.unsynced {
+                self.unsynced.insert((log, number));
+            }
+            let placed =
+                Placed::recovered(start, offset, epoch, segment.clone(), fact.mark.len, &fact.mark.crcs);
+            segment.claim(fact.mark.len);
+            if !self.tail.runs().push(placed) {
+                self.damaged = true;
+                break;
+            }
+            len = start + fact.mark.len;
+        }
+        len
+    }
+}
