@@ -1,7 +1,6 @@
 //! An idle daemon costs no CPU and little memory, also with idle connections, tails and spies.
 //!
-//! The files with the tests that load the machine run in processes of their own; time on a CPU is counted by
-//! the kernel per process, so that they cannot disturb this one.
+//! The kernel counts time on a CPU per process, so whatever else loads the machine does not show here.
 
 mod common;
 
@@ -20,7 +19,7 @@ fn an_idle_daemon_of_two_shards_uses_no_cpu_and_less_than_24_mib() {
 }
 
 #[test]
-fn idle_connections_tails_and_spies_use_no_cpu() {
+fn idle_connections_tails_and_spies_use_hardly_any_cpu() {
     let daemon = Setup::default().shards(2).start();
     let mut producer = Producer::begin(daemon.loom(), "tailed");
     producer.chunk("x");
@@ -38,7 +37,7 @@ fn idle_connections_tails_and_spies_use_no_cpu() {
         conn.send(request_bytes("GET", "/stream/absent", &[], b""));
         conn.answer().expect(404);
     }
-    assert_no_cpu(&daemon);
+    assert_hardly_any_cpu(&daemon);
 }
 
 #[test]
@@ -48,16 +47,28 @@ fn an_idle_daemon_with_the_cache_class_uses_no_cpu() {
     assert_no_cpu(&daemon);
 }
 
-/// Not one clock tick in three seconds, once the work of before is done.
-fn assert_no_cpu(daemon: &Daemon) {
+/// Time on a CPU within three seconds, once the work of before is done.
+fn at_rest(daemon: &Daemon) -> (u64, Duration) {
     common::eventually("the daemon comes to rest", || {
-        let before = proc::cpu_ticks(daemon.pid());
+        let before = proc::cpu_nanos(daemon.pid());
         std::thread::sleep(Duration::from_millis(400));
-        (proc::cpu_ticks(daemon.pid()) == before).then_some(())
+        (proc::cpu_nanos(daemon.pid()) - before < 2_000_000).then_some(())
     });
     let (ticks, nanos) = (proc::cpu_ticks(daemon.pid()), proc::cpu_nanos(daemon.pid()));
     std::thread::sleep(Duration::from_secs(3));
-    let used = Duration::from_nanos(proc::cpu_nanos(daemon.pid()) - nanos);
-    assert_eq!(proc::cpu_ticks(daemon.pid()) - ticks, 0, "clock ticks in 3 s; {used:?} on a CPU");
+    (proc::cpu_ticks(daemon.pid()) - ticks, Duration::from_nanos(proc::cpu_nanos(daemon.pid()) - nanos))
+}
+
+/// Not one clock tick.
+#[track_caller]
+fn assert_no_cpu(daemon: &Daemon) {
+    let (ticks, used) = at_rest(daemon);
+    assert_eq!(ticks, 0, "clock ticks in 3 s; {used:?} on a CPU");
+}
+
+/// What is held open may cost a heartbeat: below a third of a percent.
+#[track_caller]
+fn assert_hardly_any_cpu(daemon: &Daemon) {
+    let (_, used) = at_rest(daemon);
     assert!(used < Duration::from_millis(10), "{used:?} on a CPU in 3 s");
 }

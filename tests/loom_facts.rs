@@ -248,6 +248,31 @@ fn ids_outside_latin_1_and_outside_utf_8_are_served() {
 }
 
 #[test]
+fn an_id_that_no_field_can_hold_comes_back_escaped_and_says_so() {
+    let daemon = daemon();
+    for id in [fresh_id("cr%0D%0Alf"), fresh_id("nul%00"), fresh_id("del%7F")] {
+        let answer = post(daemon.loom(), &id, b"x").expect(201);
+        let escaped = answer.header("x-stream-id").expect("an id");
+        assert_eq!(answer.header("x-stream-id-encoding"), Some("percent"), "{answer:?}");
+        let (sent, back) = (percent_decode_str(&id), percent_decode_str(escaped));
+        assert_eq!(sent.collect::<Vec<u8>>(), back.collect::<Vec<u8>>());
+        assert_eq!(daemon.get(&format!("/stream/{escaped}")).expect(200).body, b"x");
+    }
+    let plain = post(daemon.loom(), &fresh_id("100%25"), b"x").expect(201);
+    assert_eq!(plain.header("x-stream-id-encoding"), None);
+}
+
+#[test]
+fn ids_have_a_bound_that_a_refusal_names() {
+    let daemon = daemon();
+    let id = "i".repeat(1024);
+    post(daemon.loom(), &id, b"x").expect(201);
+    assert_eq!(daemon.get(&format!("/stream/{id}")).expect(200).body, b"x");
+    let answer = post(daemon.loom(), &format!("{id}i"), b"x").expect(400);
+    assert!(error_of(&answer).contains("1024"), "{answer:?}");
+}
+
+#[test]
 fn a_malformed_escape_is_refused_with_a_sentence() {
     let daemon = daemon();
     for id in ["%zz", "%4", "%"] {
