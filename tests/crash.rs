@@ -32,6 +32,7 @@ fn nothing_promised_is_lost_with_durability_cache() {
 const WORKERS: u64 = 3;
 const IDS_PER_WORKER: u64 = 8;
 
+#[allow(clippy::disallowed_methods, reason = "the moment of the kill is the test's input")]
 fn crash_again_and_again(class: &'static str, seed: u64) {
     let seed = number_from("MILLPOND_SEED").unwrap_or(seed);
     // Half of them here, half in the test of the other class.

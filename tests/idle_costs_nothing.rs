@@ -48,6 +48,7 @@ fn an_idle_daemon_with_the_cache_class_uses_no_cpu() {
 }
 
 /// Time on a CPU within three seconds, once the work of before is done.
+#[allow(clippy::disallowed_methods, reason = "what is measured is the use of a span of time")]
 fn at_rest(daemon: &Daemon) -> (u64, Duration) {
     common::eventually("the daemon comes to rest", || {
         let before = proc::cpu_nanos(daemon.pid());

@@ -12,6 +12,7 @@ use common::{
     Answer, Conn, Daemon, End, Live, Producer, Setup, Shared, bytes_of, error_of, eventually, fresh_id,
     json_of, post, request,
 };
+use percent_encoding::percent_decode_str;
 
 fn daemon() -> Shared {
     static DAEMON: OnceLock<Daemon> = OnceLock::new();

@@ -271,6 +271,7 @@ impl Daemon {
 
     /// Starts it on the same data and kills it after a while, ready or not.
     #[track_caller]
+    #[allow(clippy::disallowed_methods, reason = "the moment of the kill is the test's input")]
     pub fn stillborn(&mut self, after: Duration) {
         assert!(!self.is_running(), "it still runs");
         let mut started = spawn(&self.setup, self.dir.path());
@@ -411,7 +412,7 @@ impl Started {
         }
         let child = nursery(command).expect("millpond can be started");
         drop(writer);
-        let (send, ready) = mpsc::channel();
+        let (send, ready) = mpsc::sync_channel(1);
         std::thread::spawn(move || {
             let mut line = String::new();
             let whole = BufReader::new(reader).read_line(&mut line).is_ok() && line.ends_with('\n');
@@ -446,10 +447,10 @@ impl Started {
 /// Spawns from a thread that lives as long as the process: the kernel sends the death signal when the spawning
 /// *thread* ends, and test threads come and go.
 fn nursery(command: Command) -> std::io::Result<Child> {
-    type Birth = (Command, mpsc::Sender<std::io::Result<Child>>);
-    static NURSERY: OnceLock<mpsc::Sender<Birth>> = OnceLock::new();
+    type Birth = (Command, mpsc::SyncSender<std::io::Result<Child>>);
+    static NURSERY: OnceLock<mpsc::SyncSender<Birth>> = OnceLock::new();
     let births = NURSERY.get_or_init(|| {
-        let (send, births) = mpsc::channel::<Birth>();
+        let (send, births) = mpsc::sync_channel::<Birth>(1);
         std::thread::spawn(move || {
             for (mut command, reply) in births {
                 let _ = reply.send(command.spawn());
@@ -457,7 +458,7 @@ fn nursery(command: Command) -> std::io::Result<Child> {
         });
         send
     });
-    let (reply, born) = mpsc::channel();
+    let (reply, born) = mpsc::sync_channel(1);
     births.send((command, reply)).expect("the nursery lives as long as the process");
     born.recv().expect("the nursery answers")
 }

@@ -8,6 +8,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Asks again and again until the answer is there; past the deadline the test fails with `what`.
 #[track_caller]
+#[allow(clippy::disallowed_methods, reason = "a breath between two looks at the condition")]
 pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
