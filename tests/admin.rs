@@ -25,8 +25,12 @@ fn readyz_names_each_check() {
     let daemon = daemon();
     let answer = get(daemon.admin(), "/readyz").expect(200);
     let text = answer.text();
-    for check in ["recovery", "storage", "listen"] {
-        assert!(text.contains(check), "no check {check:?} in: {text}");
+    for check in ["shard 0", "shard 1", "store 0", "store 1"] {
+        let line = text.lines().find(|line| line.contains(check));
+        assert!(
+            line.is_some_and(|line| line.starts_with("[+]") && line.ends_with("serving")),
+            "{check}: {text}"
+        );
     }
 }
 
