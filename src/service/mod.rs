@@ -1,3 +1,7 @@
 //! Meaning without syntax: no headers, no status codes.
+//!
+//! A service is one state per shard and the messages that these states send each other. Any shard takes any
+//! request; the owner of a name, found by [`owner`], alone decides about it; bytes stay where they arrived.
 
+pub mod owner;
 pub mod stream;

@@ -1,1 +1,115 @@
 //! Loom: live log streams over HTTP.
+//!
+//! A producer posts a stream and keeps pumping; consumers read it from the first byte, while it grows and after
+//! it ended. Default port 3060.
+//!
+//! | request | answer | in |
+//! |---|---|---|
+//! | `POST /stream`, `POST /stream/` | 201 at once under a new id; the answer's end is the promise | [`produce`] |
+//! | `POST /stream/:id[?force=true]` | 201, or 409 when the id is taken | [`produce`] |
+//! | `POST /stream/:id?resume=N&epoch=E` | 201: goes on with a stream that was cut, or 412 with where it is | [`produce`] |
+//! | `GET`, `HEAD /stream/:id[?notail][&offset=N][&epoch=E]` | 200, 206, 404, 412 or 416 | [`consume`] |
+//! | `DELETE /stream/:id` | 204, or 404 | [`delete`] |
+//! | `DELETE /stream/build/:buildId` | 200 and the ids of all `build-<buildId>-…` that are gone | [`delete`] |
+//! | `GET`, `HEAD /streams[?prefix][&start_after][&limit][&state]` | 200 and a page of streams | [`list`] |
+//! | `GET /spy[?color]` | 200 and every stream that has a producer, for ever | [`spy`] |
+//!
+//! What differs from the server that this dialect is of, and why:
+//! * conflicts and unknown ids are 409 and 404 as its documentation says, not 200; the JSON bodies are the same;
+//! * `POST /stream` works without the last slash, and the header `Authentication` like `Authorization`: both are
+//!   documented;
+//! * the end of a stream is known, not guessed from silence: readers end at once, and only then;
+//! * a stream that has ended comes with `Content-Length`, and every stream takes offsets and ranges;
+//! * a producer that vanished shows as `X-Stream-State: interrupted`, in the head or as a trailer;
+//! * ids are bytes; one that a header field cannot hold is percent-encoded there, with
+//!   `X-Stream-Id-Encoding: percent` beside it;
+//! * a POST to a replaced stream reads on and ends without the last chunk, so that its producer can tell;
+//! * `/spy` passes bytes as they are, and starts its colours anew for every spy.
+//!
+//! Routing comes before authentication, so 404 and 405 for paths need no token. Lives on: the connection's shard.
+
+mod answer;
+mod auth;
+mod consume;
+mod delete;
+mod list;
+mod metadata;
+mod param;
+mod produce;
+mod route;
+mod select;
+mod spy;
+
+use crate::config;
+use crate::net::http::exchange::{Exchange, Gone};
+use crate::net::http::server::Handler;
+use crate::observe::metrics::Dialect;
+use crate::service::stream::Streams;
+use route::{Resource, Task};
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// What the configuration says about this dialect.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Who has one of these may do everything; none means that everyone may.
+    pub tokens: Vec<config::Secret>,
+    /// What attached readers get when a producer vanishes.
+    pub interrupted: config::Interrupted,
+}
+
+impl Settings {
+    /// The part of the configuration that matters here.
+    pub fn of(config: &config::Loom) -> Self {
+        Settings { tokens: config.tokens.clone(), interrupted: config.interrupted }
+    }
+}
+
+/// The dialect on one shard.
+pub struct Loom {
+    streams: Rc<Streams>,
+    settings: RefCell<Rc<Settings>>,
+}
+
+impl Loom {
+    /// Speaks over `streams`.
+    pub fn new(streams: Rc<Streams>, settings: Settings) -> Self {
+        Loom { streams, settings: RefCell::new(Rc::new(settings)) }
+    }
+
+    /// Takes other settings, from the next request on.
+    pub fn reload(&self, settings: Settings) {
+        self.settings.replace(Rc::new(settings));
+    }
+
+    fn settings(&self) -> Rc<Settings> {
+        self.settings.borrow().clone()
+    }
+}
+
+impl Handler for Loom {
+    const DIALECT: Dialect = Dialect::Loom;
+
+    async fn handle(&self, exchange: &mut Exchange) -> Result<(), Gone> {
+        let head = exchange.head();
+        let Some(resource) = Resource::of(head.path()) else {
+            return answer::no_such_path(exchange).await;
+        };
+        let Some(task) = resource.task(head.method()) else {
+            let allowed = resource.allowed();
+            return answer::method_not_allowed(exchange, allowed).await;
+        };
+        if let Err(denied) = auth::judge(&self.settings().tokens, head) {
+            return answer::denied(exchange, denied).await;
+        }
+        match task {
+            Task::Create => produce::create(self, exchange).await,
+            Task::Produce(id) => produce::produce(self, exchange, id).await,
+            Task::Consume(id) => consume::consume(self, exchange, id).await,
+            Task::Delete(id) => delete::delete(self, exchange, id).await,
+            Task::DeleteBuild(build) => delete::delete_build(self, exchange, build).await,
+            Task::List => list::list(self, exchange).await,
+            Task::Spy => spy::spy(self, exchange).await,
+        }
+    }
+}

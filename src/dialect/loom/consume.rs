@@ -1,0 +1,200 @@
+//! `GET` and `HEAD /stream/:id[?notail][&offset=N][&epoch=E]`: bytes out from where they lie.
+//!
+//! Lives on: the reader's shard.
+
+use super::select::{Plan, Wish, plan};
+use super::{Loom, answer, param};
+use crate::config::Interrupted;
+use crate::net::http::exchange::{Exchange, Framing, Gone};
+use crate::net::http::range::parse_range;
+use crate::net::http::target::Param;
+use crate::net::http::{Method, RequestHead, Status};
+use crate::service::stream::{Follower, Found, Look, State, StoreError};
+
+/// Reads the stream with the id in `segment`.
+pub async fn consume(loom: &Loom, exchange: &mut Exchange, segment: String) -> Result<(), Gone> {
+    if segment.is_empty() {
+        return answer::unknown_stream(exchange, "").await;
+    }
+    let request = param::id(&segment).and_then(|id| Ok((id, Request::of(exchange.head())?)));
+    let (id, request) = match request {
+        Ok(request) => request,
+        Err(sentence) => return answer::bad_request(exchange, &sentence).await,
+    };
+    let found = match loom.streams.find(id.clone()).await {
+        Ok(Some(found)) => found,
+        Ok(None) => return answer::unknown_stream(exchange, &id.text()).await,
+        Err(error) => return answer::store_error(exchange, &error).await,
+    };
+    // The state first: a stream that had ended then does not grow after.
+    let state = found.tail.state();
+    let view = View { state, end: found.tail.published(), found };
+    view.answer(loom, exchange, &request).await
+}
+
+struct Request {
+    wish: Wish,
+    epoch: Option<u64>,
+}
+
+impl Request {
+    fn of(head: &RequestHead) -> Result<Self, String> {
+        let (offset, epoch) = (param::number(head, "offset")?, param::number(head, "epoch")?);
+        // Ranges are for GET alone; and with If-Range they are for who knows our validator, of which there is none.
+        let range = match head.method() {
+            Method::Get if head.header("if-range").is_none() => head.header("range").and_then(parse_range),
+            _ => None,
+        };
+        if offset.is_some() && range.is_some() {
+            return Err("offset and Range say where to begin; send one of them".into());
+        }
+        let notail = Param::find(head.query(), "notail").is_present();
+        Ok(Request { wish: Wish { offset, range, notail }, epoch })
+    }
+}
+
+/// The stream as this answer shows it.
+struct View {
+    found: Found,
+    state: State,
+    end: u64,
+}
+
+impl View {
+    async fn answer(&self, loom: &Loom, exchange: &mut Exchange, request: &Request) -> Result<(), Gone> {
+        let tail = &self.found.tail;
+        let planned = plan(&request.wish, self.end, self.state == State::Open);
+        let (from, until) = match planned {
+            Plan::Follow { from } => (from, u64::MAX),
+            Plan::Rest { from, to } | Plan::Part { from, to, .. } => (from, to),
+            // The history is another one before the place is out of it.
+            Plan::Beyond => (request.wish.offset.unwrap_or(self.end), self.end),
+        };
+        if let Some(epoch) = request.epoch
+            && !tail.admits(epoch, from)
+        {
+            return self.other_history(exchange, epoch).await;
+        }
+        if planned == Plan::Beyond {
+            return self.beyond(exchange).await;
+        }
+        let mut follower = loom.streams.read(tail.clone(), from, until);
+        // Looked at before the head is written: what cannot be read at all is a 500, not a cut answer.
+        let first = match exchange.head().method() {
+            Method::Get if from < self.end => match follower.next().await {
+                Ok(look) => Some(look),
+                Err(error) => return answer::store_error(exchange, &error).await,
+            },
+            _ => None,
+        };
+        self.greet(exchange, planned);
+        if exchange.head().method() == Method::Head {
+            return exchange.finish(&[]).await;
+        }
+        let ended = send(exchange, &mut follower, first).await?;
+        conclude(loom, exchange, &follower, planned, ended).await
+    }
+
+    fn greet(&self, exchange: &mut Exchange, planned: Plan) {
+        let (status, framing) = match planned {
+            Plan::Follow { .. } => (Status::OK, Framing::Live),
+            Plan::Rest { from, to } => (Status::OK, Framing::Length(to - from)),
+            Plan::Part { from, to, .. } => (Status::PARTIAL_CONTENT, Framing::Length(to - from)),
+            Plan::Beyond => unreachable!("answered before"),
+        };
+        let head = exchange.begin(status, framing).header("Content-Type", "application/octet-stream");
+        let mut head = answer::standing(head, &self.found, self.state, self.end);
+        if let Plan::Follow { from: from @ 1.. } | Plan::Rest { from: from @ 1.., .. } = planned {
+            head = head.header_u64("Stream-Offset", from);
+        }
+        match planned {
+            Plan::Follow { .. } => {
+                head = head.header("Trailer", "X-Stream-State, Stream-Next-Offset, Stream-Closed");
+            }
+            Plan::Part { from, to, total } => head = head.content_range(from..to, total),
+            Plan::Rest { .. } | Plan::Beyond => {}
+        }
+        head.finish();
+    }
+
+    async fn beyond(&self, exchange: &mut Exchange) -> Result<(), Gone> {
+        let body =
+            format!(r#"{{"error":"the stream has {} bytes; nothing is there to begin with"}}"#, self.end);
+        let head = exchange
+            .begin(Status::RANGE_NOT_SATISFIABLE, Framing::Length(body.len() as u64))
+            .header("Content-Type", answer::JSON)
+            .content_range_unsatisfied(self.end);
+        answer::standing(head, &self.found, self.state, self.end).finish();
+        exchange.send(body.as_bytes()).await?;
+        exchange.finish(&[]).await
+    }
+
+    async fn other_history(&self, exchange: &mut Exchange, epoch: u64) -> Result<(), Gone> {
+        let current = self.found.tail.epoch();
+        let message = format!(
+            "what epoch {epoch} had there is not what epoch {current} has; read again from where they part"
+        );
+        let status = Status::PRECONDITION_FAILED;
+        answer::misplaced(exchange, status, self.end, current, self.state, &message).await
+    }
+}
+
+/// Sends what there is and what comes, to the end. An error is one of reading.
+async fn send(
+    exchange: &mut Exchange,
+    follower: &mut Follower,
+    first: Option<Look>,
+) -> Result<Result<State, StoreError>, Gone> {
+    let mut next = first.map(Ok);
+    loop {
+        let look = match next.take() {
+            Some(look) => look,
+            None => match follower.look() {
+                Ok(Some(look)) => Ok(look),
+                Ok(None) => {
+                    exchange.flush().await?;
+                    exchange.while_connected(follower.next()).await?
+                }
+                Err(error) => Err(error),
+            },
+        };
+        match look {
+            Ok(Look::Ready(range)) => exchange.send_stored(range).await?,
+            Ok(Look::End(state)) => return Ok(Ok(state)),
+            Err(error) => return Ok(Err(error)),
+        }
+    }
+}
+
+async fn conclude(
+    loom: &Loom,
+    exchange: &mut Exchange,
+    follower: &Follower,
+    planned: Plan,
+    ended: Result<State, StoreError>,
+) -> Result<(), Gone> {
+    let state = match ended {
+        Ok(state) => state,
+        Err(error) => {
+            tracing::error!(offset = follower.position(), %error, "stream not readable");
+            exchange.abandon();
+            return Ok(());
+        }
+    };
+    if !matches!(planned, Plan::Follow { .. }) {
+        return exchange.finish(&[]).await;
+    }
+    if state == State::Interrupted && loom.settings().interrupted == Interrupted::Abort {
+        exchange.abandon();
+        return Ok(());
+    }
+    let offset = follower.position().to_string();
+    let trailers = [
+        ("X-Stream-State", answer::state_text(state)),
+        ("Stream-Next-Offset", &offset),
+        ("Stream-Closed", "true"),
+    ];
+    // The last one only where nothing can follow any more.
+    let count = if state == State::Complete { 3 } else { 2 };
+    exchange.finish(&trailers[..count]).await
+}

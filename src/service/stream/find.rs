@@ -1,0 +1,54 @@
+//! One name: what it stands for, and its deletion.
+//!
+//! Invariant: an answer leaves only once everything that it depends on is committed, also when it is "nothing".
+//! Lives on: the asking half on any shard, the deciding half on the owner's.
+
+use super::id::Id;
+use super::message::{Answer, Ask, Found};
+use super::{Streams, ask};
+use crate::storage::{Entry, StoreError};
+use std::rc::Rc;
+
+impl Streams {
+    /// What `id` stands for.
+    pub async fn find(&self, id: Id) -> Result<Option<Found>, StoreError> {
+        ask!(self, self.owner_of(&id), Ask::Find(id), Answer::Found)
+    }
+
+    /// Deletes `id`; false when there is nothing. Readers that are at it end at the bytes there are.
+    pub async fn delete(&self, id: Id) -> Result<bool, StoreError> {
+        ask!(self, self.owner_of(&id), Ask::Delete(id), Answer::Deleted)
+    }
+}
+
+/// For the owner's shard.
+impl Streams {
+    pub(super) async fn look_up(self: Rc<Self>, id: Id) -> Result<Option<Found>, StoreError> {
+        let names = self.store.names();
+        let found = names.get(&id.key())?;
+        names.committed(found.ticket).await?;
+        Ok(found.entry.map(|entry| found_of(id, &entry)))
+    }
+
+    pub(super) async fn decide_delete(self: Rc<Self>, id: Id) -> Result<bool, StoreError> {
+        let (names, key) = (self.store.names(), id.key());
+        let found = names.get(&key)?;
+        let (ticket, existed) = match names.delete(&key)? {
+            Some(ticket) => (ticket, true),
+            None => (found.ticket, false),
+        };
+        if let Some(entry) = found.entry {
+            self.let_go(entry.tail.uid());
+        }
+        names.committed(ticket).await?;
+        if existed {
+            self.metrics.streams_deleted.inc();
+        }
+        Ok(existed)
+    }
+}
+
+pub(super) fn found_of(id: Id, entry: &Entry) -> Found {
+    let (tail, metadata) = (entry.tail.clone(), entry.attributes.clone());
+    Found { id, tail, metadata, created_ms: entry.created_ms }
+}

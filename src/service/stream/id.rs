@@ -1,0 +1,93 @@
+//! What a stream is called: opaque bytes, one to [`Id::LEN_MAX`] of them.
+//!
+//! Invariant: an id is never part of a path and never interpreted; two ids are the same stream exactly when their
+//! bytes are. Lives on: any shard.
+
+use crate::runtime::shard;
+use crate::service::owner::space;
+use crate::storage::Key;
+use bytes::Bytes;
+use std::borrow::Cow;
+use std::fmt;
+
+/// A stream's name.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Id(Bytes);
+
+/// Bytes that cannot be an id, by their number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BadId(pub usize);
+
+impl Id {
+    /// The longest id.
+    pub const LEN_MAX: usize = 1024;
+
+    /// Takes any bytes of an acceptable number.
+    pub fn new(bytes: &[u8]) -> Result<Self, BadId> {
+        if (1..=Self::LEN_MAX).contains(&bytes.len()) {
+            Ok(Id(Bytes::copy_from_slice(bytes)))
+        } else {
+            Err(BadId(bytes.len()))
+        }
+    }
+
+    /// An id that nobody has: the time for people, 64 random bits against everyone else's clock.
+    pub fn generate() -> Self {
+        let shard = shard::current();
+        let text = format!("loom-{}-{:016x}", shard.wall().unix_millis(), shard.entropy().next());
+        Id(text.into())
+    }
+
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// For people: what is not UTF-8 shows as U+FFFD.
+    pub fn text(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.0)
+    }
+
+    pub(super) fn key(&self) -> Key {
+        Key::new(space::STREAMS, &self.0)
+    }
+
+    pub(super) fn of_key(key: &Key) -> Self {
+        Id(Bytes::copy_from_slice(&key.bytes))
+    }
+}
+
+impl fmt::Debug for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.0.escape_ascii())
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.escape_ascii())
+    }
+}
+
+impl fmt::Display for BadId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a stream ID has 1 to {} bytes; this one has {}", Id::LEN_MAX, self.0)
+    }
+}
+
+impl std::error::Error for BadId {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_bytes_of_an_acceptable_length_are_an_id() {
+        assert_eq!(Id::new(b""), Err(BadId(0)));
+        assert_eq!(Id::new(&[0; Id::LEN_MAX + 1]), Err(BadId(Id::LEN_MAX + 1)));
+        for bytes in [&b"../../x"[..], b"a/b", b"\r\n\0", &[0xff; Id::LEN_MAX]] {
+            assert_eq!(Id::new(bytes).expect("acceptable").as_bytes(), bytes);
+        }
+        assert_eq!(Id::of_key(&Id::new(b"a\xff").unwrap().key()), Id::new(b"a\xff").unwrap());
+    }
+}

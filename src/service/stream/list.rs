@@ -1,0 +1,128 @@
+//! Many names: pages of a listing, and deletion by prefix.
+//!
+//! Names are placed by hash, so every shard is asked and the parts are merged. A page begins after a name, not
+//! at a number, so no state is kept between two of them.
+//!
+//! Invariant: a page holds only what is committed; names come in the order of their bytes.
+//! Lives on: the asking half on any shard, the answering half on every owner's.
+
+use super::find::found_of;
+use super::id::Id;
+use super::message::{Answer, Ask, Found};
+use super::{Streams, ask};
+use crate::runtime::shard;
+use crate::service::owner::space;
+use crate::storage::{State, StoreError, Ticket};
+use bytes::Bytes;
+use std::rc::Rc;
+
+/// Names handled between two looks at the rest of the shard's work.
+const TURN: usize = 256;
+
+/// Which names.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Query {
+    /// Those that begin so.
+    pub prefix: Bytes,
+    /// Those behind this name.
+    pub after: Option<Bytes>,
+    /// Those that stand so.
+    pub state: Option<State>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// Part of a listing.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// In the order of their names.
+    pub streams: Vec<Found>,
+    /// Whether there are more behind them.
+    pub has_more: bool,
+}
+
+impl Streams {
+    /// The first names that fit `query`.
+    pub async fn list(&self, query: Query) -> Result<Page, StoreError> {
+        let mut pages = Vec::new();
+        for owner in shard::current().all() {
+            let page: Result<Page, StoreError> = ask!(self, owner, Ask::List(query.clone()), Answer::Listed);
+            pages.push(page?);
+        }
+        Ok(merge(pages, query.limit))
+    }
+
+    /// Deletes every name that begins with `prefix`, and says which, in order. Not one change: names that appear
+    /// meanwhile may stay.
+    pub async fn delete_prefix(&self, prefix: &[u8]) -> Result<Vec<Id>, StoreError> {
+        let prefix = Bytes::copy_from_slice(prefix);
+        let mut deleted = Vec::new();
+        for owner in shard::current().all() {
+            let part: Result<Vec<Id>, StoreError> =
+                ask!(self, owner, Ask::DeletePrefix(prefix.clone()), Answer::DeletedAll);
+            deleted.extend(part?);
+        }
+        deleted.sort_unstable();
+        Ok(deleted)
+    }
+}
+
+/// For every owner.
+impl Streams {
+    pub(super) async fn list_owned(self: Rc<Self>, query: Query) -> Result<Page, StoreError> {
+        let names = self.store.names();
+        let mut page = Page { streams: Vec::new(), has_more: false };
+        let mut depends_on = Ticket::default();
+        for (count, found) in
+            names.iterate(space::STREAMS, &query.prefix, query.after.as_deref()).into_iter().enumerate()
+        {
+            if count % TURN == TURN - 1 {
+                shard::yield_now().await;
+            }
+            // A name that is missing because of a pending deletion is as much part of the answer.
+            depends_on = depends_on.max(found.ticket);
+            let Some(entry) = found.entry else { continue };
+            if query.state.is_some_and(|state| state != entry.tail.state()) {
+                continue;
+            }
+            if page.streams.len() == query.limit {
+                page.has_more = true;
+                break;
+            }
+            page.streams.push(found_of(Id::of_key(&entry.key), &entry));
+        }
+        names.committed(depends_on).await?;
+        Ok(page)
+    }
+
+    pub(super) async fn decide_delete_prefix(self: Rc<Self>, prefix: Bytes) -> Result<Vec<Id>, StoreError> {
+        let names = self.store.names();
+        let (mut deleted, mut depends_on) = (Vec::new(), Ticket::default());
+        for (count, found) in names.iterate(space::STREAMS, &prefix, None).into_iter().enumerate() {
+            if count % TURN == TURN - 1 {
+                shard::yield_now().await;
+            }
+            depends_on = depends_on.max(found.ticket);
+            let Some(entry) = found.entry else { continue };
+            // Asked again, because others decided while this task yielded.
+            let Some(ticket) = names.delete(&entry.key)? else { continue };
+            depends_on = depends_on.max(ticket);
+            self.let_go(entry.tail.uid());
+            deleted.push(Id::of_key(&entry.key));
+        }
+        names.committed(depends_on).await?;
+        self.metrics.streams_deleted.add(deleted.len() as u64);
+        Ok(deleted)
+    }
+}
+
+/// The first `limit` of sorted parts.
+fn merge(pages: Vec<Page>, limit: usize) -> Page {
+    let has_more = pages.iter().any(|page| page.has_more);
+    let mut streams: Vec<Found> = pages.into_iter().flat_map(|page| page.streams).collect();
+    // The sort finds the sorted parts by itself, and so merges them.
+    streams.sort_by(|one, other| one.id.cmp(&other.id));
+    let has_more = has_more || streams.len() > limit;
+    streams.truncate(limit);
+    Page { streams, has_more }
+}
