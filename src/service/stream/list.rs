@@ -12,8 +12,9 @@ use super::message::{Answer, Ask, Found};
 use super::{Streams, ask};
 use crate::runtime::shard;
 use crate::service::owner::space;
-use crate::storage::{State, StoreError, Ticket};
+use crate::storage::{Entry, Found as Decided, Key, State, StoreError, Ticket};
 use bytes::Bytes;
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 /// Names handled between two looks at the rest of the shard's work.
@@ -70,18 +71,9 @@ impl Streams {
 /// For every owner.
 impl Streams {
     pub(super) async fn list_owned(self: Rc<Self>, query: Query) -> Result<Page, StoreError> {
-        let names = self.store.names();
         let mut page = Page { streams: Vec::new(), has_more: false };
-        let mut depends_on = Ticket::default();
-        for (count, found) in
-            names.iterate(space::STREAMS, &query.prefix, query.after.as_deref()).into_iter().enumerate()
-        {
-            if count % TURN == TURN - 1 {
-                shard::yield_now().await;
-            }
-            // A name that is missing because of a pending deletion is as much part of the answer.
-            depends_on = depends_on.max(found.ticket);
-            let Some(entry) = found.entry else { continue };
+        let mut names = Walk::new(&self, query.prefix, query.after);
+        while let Some(entry) = names.next().await {
             if query.state.is_some_and(|state| state != entry.tail.state()) {
                 continue;
             }
@@ -91,28 +83,69 @@ impl Streams {
             }
             page.streams.push(found_of(Id::of_key(&entry.key), &entry));
         }
-        names.committed(depends_on).await?;
+        self.store.names().committed(names.depends_on).await?;
         Ok(page)
     }
 
     pub(super) async fn decide_delete_prefix(self: Rc<Self>, prefix: Bytes) -> Result<Vec<Id>, StoreError> {
-        let names = self.store.names();
-        let (mut deleted, mut depends_on) = (Vec::new(), Ticket::default());
-        for (count, found) in names.iterate(space::STREAMS, &prefix, None).into_iter().enumerate() {
-            if count % TURN == TURN - 1 {
-                shard::yield_now().await;
+        let mut deleted = Vec::new();
+        let mut names = Walk::new(&self, prefix, None);
+        while let Some(entry) = names.next().await {
+            // Decided on what the walk saw: an entry that was replaced since is another stream.
+            let key = &entry.key;
+            let is_same = |now: &Rc<Entry>| Rc::ptr_eq(now, &entry);
+            if !self.store.names().get(key)?.entry.as_ref().is_some_and(is_same) {
+                continue;
             }
-            depends_on = depends_on.max(found.ticket);
-            let Some(entry) = found.entry else { continue };
-            // Asked again, because others decided while this task yielded.
-            let Some(ticket) = names.delete(&entry.key)? else { continue };
-            depends_on = depends_on.max(ticket);
+            let Some(ticket) = self.store.names().delete(key)? else { continue };
+            names.depends_on = names.depends_on.max(ticket);
             self.let_go(entry.tail.uid());
-            deleted.push(Id::of_key(&entry.key));
+            deleted.push(Id::of_key(key));
         }
-        names.committed(depends_on).await?;
+        self.store.names().committed(names.depends_on).await?;
         self.metrics.streams_deleted.add(deleted.len() as u64);
         Ok(deleted)
+    }
+}
+
+/// Goes through an owner's names, some at a time, so that a long way does not hold up the shard.
+struct Walk<'a> {
+    streams: &'a Streams,
+    prefix: Bytes,
+    after: Option<Bytes>,
+    taken: VecDeque<(Key, Decided)>,
+    /// What whoever tells of the names has to wait for. A name that is missing because of a pending deletion
+    /// counts as much as one that is there.
+    depends_on: Ticket,
+    is_first: bool,
+    is_over: bool,
+}
+
+impl<'a> Walk<'a> {
+    fn new(streams: &'a Streams, prefix: Bytes, after: Option<Bytes>) -> Self {
+        let (taken, depends_on) = (VecDeque::new(), Ticket::default());
+        Walk { streams, prefix, after, taken, depends_on, is_first: true, is_over: false }
+    }
+
+    async fn next(&mut self) -> Option<Rc<Entry>> {
+        loop {
+            while let Some((key, found)) = self.taken.pop_front() {
+                self.depends_on = self.depends_on.max(found.ticket);
+                self.after = Some(Bytes::from(key.bytes));
+                if found.entry.is_some() {
+                    return found.entry;
+                }
+            }
+            if self.is_over {
+                return None;
+            }
+            if !std::mem::replace(&mut self.is_first, false) {
+                shard::yield_now().await;
+            }
+            let names = self.streams.store.names();
+            self.taken = names.iterate(space::STREAMS, &self.prefix, self.after.as_deref(), TURN).into();
+            self.is_over = self.taken.len() < TURN;
+        }
     }
 }
 
