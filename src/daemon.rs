@@ -1,11 +1,244 @@
-//! Boots the shards, binds the listeners, waits for a signal, drains.
+//! Boots the shards, binds the listeners, waits for signals, drains.
+//!
+//! Order of a start: host checks, sockets, store recovery, shards, ready line. Whatever fails says one sentence
+//! and leaves nothing bound. Order of an end: stop accepting, let exchanges finish for `drain_timeout`, cut the
+//! rest, seal and sync the store, leave. Runs on the main thread, which sleeps in between.
 
+pub mod control;
+pub mod holder;
+pub mod listen;
+pub mod serving;
+
+use crate::config::{Config, Durability, LogFormat, LogLevel};
+use crate::dialect::admin::Vitals;
+use crate::observe::log::{self, LogHandle};
+use crate::observe::metrics::{self, ShardMetrics};
+use crate::runtime::clock::Clock;
+use crate::runtime::driver::{self, Running};
+use crate::runtime::file::os::OsDisk;
+use crate::runtime::mailbox::Mesh;
+use crate::runtime::{Disk, preflight};
+use crate::storage::{self, OpenError, Store};
+use control::{Control, Phase};
+use listen::Bound;
+use serving::{Handout, Parts};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::time::Duration;
 
-use crate::config::Config;
+/// Sections that this version serves.
+const AVAILABLE: &[&str] = &["admin", "loom"];
 
-/// Serves until a signal ends it; `ready_fd` gets one JSON line once everything serves.
-pub fn serve(config: Config, _ready_fd: Option<i32>) -> ExitCode {
-    eprintln!("millpond serve: this build cannot serve {}", config.data_dir.display());
-    ExitCode::FAILURE
+/// Serves until a signal ends it. `ready_fd` gets one JSON line once everything serves.
+pub fn serve(config: Config, ready_fd: Option<i32>) -> ExitCode {
+    let log = match log::init(log_format(config.log), log_level(config.log_level)) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("millpond: the log cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match run(config, ready_fd, &log) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(sentence) => {
+            tracing::error!("{sentence}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The whole life of the daemon; an error is one sentence for the operator.
+fn run(config: Config, ready_fd: Option<i32>, log: &LogHandle) -> Result<(), String> {
+    metrics::started_at(Duration::from_nanos(Clock::machine().wall().unix_nanos()));
+    preflight::check().map_err(|refused| refused.to_string())?;
+    // Caught from here on: a signal that comes during recovery ends the daemon in order, right after it.
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
+        .map_err(|error| format!("signals cannot be received: {error}"))?;
+    let shards = shard_count(&config)?;
+    let bound = bind_all(&config, shards)?;
+    let unix_paths: Vec<_> = bound.iter().flat_map(|bound| bound.unix_paths.clone()).collect();
+    let ready_line = ready_line(&bound);
+    let addresses: Vec<_> = bound.iter().map(|bound| (bound.name, bound.addresses.clone())).collect();
+    let result = start(config, shards, bound).and_then(|started| {
+        for (dialect, addresses) in &addresses {
+            addresses.iter().for_each(|addr| tracing::info!(dialect, %addr, "listening"));
+        }
+        announce(&ready_line, ready_fd);
+        wait(started, &mut signals, log)
+    });
+    for path in unix_paths {
+        let _ = std::fs::remove_file(path);
+    }
+    result
+}
+
+fn shard_count(config: &Config) -> Result<usize, String> {
+    match config.shards {
+        0 => preflight::allowed_cpus().map(|cpus| cpus.len()).map_err(|refused| refused.to_string()),
+        count => Ok(usize::from(count)),
+    }
+}
+
+fn bind_all(config: &Config, shards: usize) -> Result<Vec<Bound>, String> {
+    let mut bound = Vec::new();
+    for service in config.services() {
+        if !AVAILABLE.contains(&service.name) {
+            if service.enabled {
+                tracing::info!(dialect = service.name, "dialect not available");
+            }
+            continue;
+        }
+        if service.enabled {
+            let congestion = &config.net.loopback_congestion;
+            bound.push(listen::bind(&service, shards, congestion).map_err(|error| error.to_string())?);
+        }
+    }
+    Ok(bound)
+}
+
+/// Shards that serve, and how to talk to them.
+struct Started {
+    running: Running,
+    control: Arc<Control>,
+}
+
+/// Recovers the store and starts the shards; returns once all of them accept.
+fn start(config: Config, shards: usize, bound: Vec<Bound>) -> Result<Started, String> {
+    let disk: Arc<dyn Disk> = Arc::new(OsDisk);
+    let options = storage::Options {
+        shards,
+        durability: match config.durability {
+            Durability::Sync => storage::Durability::Sync,
+            Durability::Cache => storage::Durability::Cache,
+        },
+        sync_interval: config.sync_interval.into(),
+        segment_size: config.segment_size.bytes(),
+    };
+    let images =
+        Store::open_all(&disk, &config.data_dir, &options).map_err(|error| explain(&config, &error))?;
+    let control = Control::new(Arc::new(config));
+    let metrics: Vec<_> = (0..shards).map(|_| Arc::new(ShardMetrics::default())).collect();
+    let vitals: Vec<_> = (0..shards).map(|_| Arc::new(Vitals::default())).collect();
+    let (serves, serving) = sync_channel(shards);
+    let handout = Handout::new(images, Mesh::new(shards), bound, |image, mailbox, sockets| Parts {
+        image,
+        mailbox,
+        sockets,
+        control: control.clone(),
+        metrics: metrics.clone(),
+        vitals: vitals.clone(),
+        serves: serves.clone(),
+    });
+    drop(serves);
+    let running =
+        driver::start(shards, disk, move |id, unparks| Box::pin(serving::serve(handout.take(id), unparks)))
+            .map_err(|error| error.to_string())?;
+    for _ in 0..shards {
+        if serving.recv().is_err() {
+            running.join();
+            return Err("a shard ended while it started; the log above says why".into());
+        }
+    }
+    Ok(Started { running, control })
+}
+
+fn explain(config: &Config, error: &OpenError) -> String {
+    let dir = config.data_dir.display();
+    match error {
+        OpenError::Locked(_) => match holder::of_lock(&config.data_dir.join("LOCK")) {
+            Some(holder) => format!("data_dir: {dir} is in use by {holder}"),
+            None => format!("data_dir: {dir} is in use by another process"),
+        },
+        other => format!("data_dir: {dir} cannot be opened: {other}"),
+    }
+}
+
+/// `{"admin":"127.0.0.1:9400","loom":["127.0.0.1:3060","unix:/run/loom"]}`
+fn ready_line(bound: &[Bound]) -> String {
+    let mut line = serde_json::Map::new();
+    for Bound { name, addresses, .. } in bound {
+        let mut shown: Vec<serde_json::Value> =
+            addresses.iter().map(|address| address.to_string().into()).collect();
+        let value = if shown.len() == 1 { shown.remove(0) } else { shown.into() };
+        line.insert((*name).to_owned(), value);
+    }
+    serde_json::Value::Object(line).to_string()
+}
+
+fn announce(line: &str, ready_fd: Option<i32>) {
+    let Some(fd) = ready_fd else { return };
+    if let Err(error) = driver::write_ready_line(fd, line) {
+        tracing::warn!(fd, %error, "the ready line could not be written");
+    }
+}
+
+/// Follows signals until the shards have ended.
+fn wait(started: Started, signals: &mut Signals, log: &LogHandle) -> Result<(), String> {
+    let Started { running, control } = started;
+    let unparks = running.unparks().to_vec();
+    // Shards end after a signal or by dying: either way the wait for signals has to end with them.
+    let ended = signals.handle();
+    let joiner = std::thread::Builder::new().name("join".into()).spawn(move || {
+        let in_order = running.join();
+        ended.close();
+        in_order
+    });
+    let joiner = joiner.map_err(|error| format!("a thread cannot start: {error}"))?;
+    for signal in signals.forever() {
+        match signal {
+            SIGHUP => reload(&control, &unparks, log),
+            _ if control.phase() == Phase::Run => {
+                tracing::info!(signal, "draining");
+                control.advance(Phase::Drain, &unparks);
+            }
+            _ => control.advance(Phase::Stop, &unparks),
+        }
+    }
+    match joiner.join() {
+        Ok(true) => {
+            tracing::info!("stopped");
+            Ok(())
+        }
+        _ => Err("a shard died; the log above says why".into()),
+    }
+}
+
+/// Reads the configuration again. A bad file changes nothing.
+fn reload(control: &Control, unparks: &[Arc<crate::runtime::park::Unpark>], log: &LogHandle) {
+    let old = control.config();
+    let new = match old.reload() {
+        Ok(loaded) => loaded.config,
+        Err(diagnostics) => {
+            tracing::error!("the configuration was not reloaded:\n{diagnostics}");
+            return;
+        }
+    };
+    for change in old.changes(&new) {
+        match change.reloadable {
+            true => tracing::info!(key = change.key, "reloaded"),
+            false => tracing::warn!(key = change.key, "changed, but needs a restart"),
+        }
+    }
+    log.set_level(log_level(new.log_level));
+    control.reconfigure(Arc::new(new), unparks);
+}
+
+fn log_format(format: LogFormat) -> log::Format {
+    match format {
+        LogFormat::Text => log::Format::Text,
+        LogFormat::Json => log::Format::Json,
+    }
+}
+
+fn log_level(level: LogLevel) -> log::Level {
+    match level {
+        LogLevel::Error => log::Level::Error,
+        LogLevel::Warn => log::Level::Warn,
+        LogLevel::Info => log::Level::Info,
+        LogLevel::Debug => log::Level::Debug,
+        LogLevel::Trace => log::Level::Trace,
+    }
 }

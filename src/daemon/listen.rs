@@ -1,0 +1,114 @@
+//! Binding what the configuration names, before any shard starts.
+//!
+//! Each TCP address gets one SO_REUSEPORT socket per shard, each unix path one socket that all shards accept
+//! from. Invariant: an error leaves nothing bound, and names the key, the address and, where the system tells,
+//! the process that has it. Runs on the main thread.
+
+use super::holder;
+use crate::config::{Listen, Service};
+use crate::runtime::ring::socket::Socket;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// The sockets of one section, ready to be handed to shards.
+pub struct Bound {
+    /// The section's name.
+    pub name: &'static str,
+    /// Where it really listens, port zero resolved.
+    pub addresses: Vec<Address>,
+    /// One set of sockets per shard.
+    pub sockets: Vec<Vec<Socket>>,
+    /// The socket files to remove at the end.
+    pub unix_paths: Vec<PathBuf>,
+}
+
+/// An address as the ready line shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// `host:port`
+    Tcp(SocketAddr),
+    /// `unix:/path`
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Tcp(addr) => addr.fmt(f),
+            Address::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// An address that could not be bound.
+#[derive(Debug)]
+pub struct BindError {
+    key: String,
+    listen: Listen,
+    error: io::Error,
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let BindError { key, listen, error } = self;
+        write!(f, "{key}: cannot listen on {listen}: ")?;
+        if error.kind() != io::ErrorKind::AddrInUse {
+            return write!(f, "{error}");
+        }
+        let holder = match listen {
+            Listen::Tcp(addr) => holder::of_port(addr.port()),
+            Listen::Unix(_) => None,
+        };
+        match holder {
+            Some(holder) => write!(f, "it is in use by {holder}"),
+            None => write!(f, "it is in use by another process"),
+        }
+    }
+}
+
+/// Binds every address of `service` once per shard.
+pub fn bind(service: &Service<'_>, shards: usize, congestion: &str) -> Result<Bound, BindError> {
+    let mut bound = Bound {
+        name: service.name,
+        addresses: Vec::new(),
+        sockets: (0..shards).map(|_| Vec::new()).collect(),
+        unix_paths: Vec::new(),
+    };
+    for listen in service.listen {
+        add(&mut bound, listen, congestion).map_err(|error| BindError {
+            key: format!("{}.listen", service.name),
+            listen: listen.clone(),
+            error,
+        })?;
+    }
+    Ok(bound)
+}
+
+fn add(bound: &mut Bound, listen: &Listen, congestion: &str) -> io::Result<()> {
+    match listen {
+        Listen::Tcp(addr) => {
+            // Peers on other hosts keep the host's congestion control: the rule is for loopback alone.
+            let congestion = if addr.ip().is_loopback() { congestion } else { "" };
+            // SO_REUSEPORT would share the port with another daemon of this user without a word.
+            Socket::is_free(*addr)?;
+            let mut addr = *addr;
+            for sockets in &mut bound.sockets {
+                let socket = Socket::listen_tcp(addr, congestion)?;
+                addr = socket.local_addr()?.unwrap_or(addr);
+                sockets.push(socket);
+            }
+            bound.addresses.push(Address::Tcp(addr));
+        }
+        Listen::Unix(path) => {
+            let socket = Socket::listen_unix(path)?;
+            bound.unix_paths.push(path.clone());
+            for sockets in &mut bound.sockets {
+                sockets.push(socket.duplicate()?);
+            }
+            bound.addresses.push(Address::Unix(path.clone()));
+        }
+    }
+    Ok(())
+}

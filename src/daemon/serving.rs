@@ -1,0 +1,225 @@
+//! One shard of the daemon: from its image to its end.
+//!
+//! Invariant: the shard reports ready only when its store, services and listeners stand, and lets go of the data
+//! directory only when everything that was acknowledged is in it. Lives on: its shard.
+
+use super::control::{Control, Phase};
+use super::listen::Bound;
+use crate::config::Config;
+use crate::dialect::admin::{Admin, Stage, StoreState, Vitals};
+use crate::dialect::loom::{Loom, Settings};
+use crate::net::http::HeadLimits;
+use crate::net::http::server::{Handler, Service};
+use crate::net::listener::{self, Connections};
+use crate::observe::metrics::ShardMetrics;
+use crate::runtime::gate::Gate;
+use crate::runtime::park::Unpark;
+use crate::runtime::ring::socket::Socket;
+use crate::runtime::{Shard, ShardId, preflight, shard, timer};
+use crate::service::stream::{self, Streams};
+use crate::storage::{Health, ShardImage, Store};
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::time::Duration;
+
+/// Descriptors that are not connections: segments, rings, pipes, logs.
+const DESCRIPTORS_RESERVED: u64 = 512;
+
+/// Admin connections of one shard; beside the cap of the dialects.
+const ADMIN_CONNECTIONS_MAX: usize = 128;
+
+/// What one shard gets.
+pub struct Parts {
+    /// Its part of the store.
+    pub image: ShardImage,
+    /// Its end of the mesh.
+    pub mailbox: stream::Mailbox,
+    /// Its listening sockets, by section.
+    pub sockets: Vec<(&'static str, Vec<Socket>)>,
+    /// Orders from the main thread.
+    pub control: Arc<Control>,
+    /// All shards' metrics.
+    pub metrics: Vec<Arc<ShardMetrics>>,
+    /// All shards' vitals.
+    pub vitals: Vec<Arc<Vitals>>,
+    /// Told once the shard accepts.
+    pub serves: SyncSender<()>,
+}
+
+/// Hands each shard its parts, once.
+#[derive(Clone)]
+pub struct Handout {
+    #[allow(clippy::disallowed_types, reason = "each shard takes its parts once, before it serves")]
+    parts: Arc<std::sync::Mutex<Vec<Option<Parts>>>>,
+}
+
+impl Handout {
+    /// Cuts everything into one piece per shard.
+    pub fn new(
+        images: Vec<ShardImage>,
+        mailboxes: Vec<stream::Mailbox>,
+        bound: Vec<Bound>,
+        make: impl Fn(ShardImage, stream::Mailbox, Vec<(&'static str, Vec<Socket>)>) -> Parts,
+    ) -> Self {
+        assert_eq!(images.len(), mailboxes.len());
+        let mut sockets: Vec<Vec<(&'static str, Vec<Socket>)>> = images.iter().map(|_| Vec::new()).collect();
+        for section in bound {
+            for (of_shard, listening) in sockets.iter_mut().zip(section.sockets) {
+                of_shard.push((section.name, listening));
+            }
+        }
+        let pieces = images.into_iter().zip(mailboxes).zip(sockets);
+        let parts = pieces.map(|((image, mailbox), sockets)| Some(make(image, mailbox, sockets))).collect();
+        Handout { parts: Arc::new(std::sync::Mutex::new(parts)) }
+    }
+
+    /// The parts of shard `id`.
+    pub fn take(&self, id: ShardId) -> Parts {
+        let mut parts = self.parts.lock().expect("nothing panics under this lock");
+        parts[id.index()].take().expect("each shard starts once")
+    }
+}
+
+/// Serves until the daemon ends.
+pub async fn serve(parts: Parts, unparks: Vec<Arc<Unpark>>) {
+    let shard = shard::current();
+    let metrics = parts.metrics[shard.id().index()].clone();
+    let vitals = parts.vitals[shard.id().index()].clone();
+    let config = parts.control.config();
+    let store = Store::start(parts.image, metrics.clone());
+    let streams = Streams::start(store.clone(), parts.mailbox, unparks, metrics.clone());
+    let loom = Rc::new(Loom::new(streams.clone(), Settings::of(&config.loom)));
+    let admin = Rc::new(Admin::new(parts.metrics, parts.vitals));
+    let doors = Doors::new(&config, &shard, metrics.clone());
+    // Health is asked for above all when the dialects are full or draining: it has doors of its own.
+    let side_doors = Doors::for_admin(&config, metrics.clone());
+    for (section, sockets) in parts.sockets {
+        for socket in sockets {
+            match section {
+                "admin" => side_doors.open(socket, admin.clone()),
+                "loom" => doors.open(socket, loom.clone()),
+                other => unreachable!("{other} is bound but not built"),
+            }
+        }
+    }
+    watch(&shard, &parts.control, &doors, &vitals, &store, &metrics, move |config| {
+        loom.reload(Settings::of(&config.loom))
+    });
+    vitals.set_stage(Stage::Serving);
+    let _ = parts.serves.send(());
+    drop(parts.serves);
+
+    doors.gate.closing().await;
+    vitals.set_stage(Stage::Draining);
+    let deadline = shard.now() + Duration::from(config.drain_timeout);
+    if timer::until(deadline, doors.finished()).await.is_none() {
+        tracing::info!(connections = doors.connections.open(), "cutting what did not finish");
+    }
+    doors.cut.close();
+    doors.gate.closed().await;
+    streams.drain().await;
+    if let Err(error) = store.close().await {
+        tracing::error!(%error, "the store did not close cleanly; recovery will settle it");
+    }
+    side_doors.gate.close();
+    side_doors.cut.close();
+    side_doors.gate.closed().await;
+}
+
+/// The listeners of a shard and what bounds them.
+struct Doors {
+    /// Closed when the daemon drains; every connection holds a pass.
+    gate: Gate,
+    /// Closed when connections are cut.
+    cut: Gate,
+    connections: Rc<Connections>,
+    limits: HeadLimits,
+    timeouts: (Duration, Duration),
+    metrics: Arc<ShardMetrics>,
+}
+
+impl Doors {
+    fn new(config: &Config, shard: &Shard, metrics: Arc<ShardMetrics>) -> Rc<Self> {
+        let descriptors = preflight::open_files_max().saturating_sub(DESCRIPTORS_RESERVED).max(1);
+        let wanted = u64::from(config.limits.max_connections);
+        let share = wanted.min(descriptors).div_ceil(shard.count() as u64);
+        Self::with_room(share as usize, config, metrics)
+    }
+
+    fn for_admin(config: &Config, metrics: Arc<ShardMetrics>) -> Rc<Self> {
+        Self::with_room(ADMIN_CONNECTIONS_MAX, config, metrics)
+    }
+
+    fn with_room(connections_max: usize, config: &Config, metrics: Arc<ShardMetrics>) -> Rc<Self> {
+        let limits = &config.limits;
+        Rc::new(Doors {
+            gate: Gate::new(),
+            cut: Gate::new(),
+            connections: Connections::new(connections_max),
+            limits: HeadLimits {
+                bytes_max: limits.max_header_bytes.bytes() as usize,
+                ..HeadLimits::default()
+            },
+            timeouts: (limits.header_timeout.into(), limits.idle_timeout.into()),
+            metrics,
+        })
+    }
+
+    fn open<H: Handler>(&self, socket: Socket, handler: Rc<H>) {
+        let (gate, metrics) = (self.gate.clone(), self.metrics.clone());
+        let service = Service::new(H::DIALECT, gate, self.cut.clone(), self.limits, self.timeouts, metrics);
+        shard::spawn("accept", listener::accept(socket, service, handler, self.connections.clone()));
+    }
+
+    /// Resolves when every connection has ended or connections are to be cut.
+    async fn finished(&self) {
+        listener::unless_closing(&self.cut, self.gate.closed()).await;
+    }
+}
+
+/// Looks once per turn for orders from the main thread, and keeps the vitals and counters that others read.
+fn watch(
+    shard: &Rc<Shard>,
+    control: &Arc<Control>,
+    doors: &Rc<Doors>,
+    vitals: &Arc<Vitals>,
+    store: &Rc<Store>,
+    metrics: &Arc<ShardMetrics>,
+    reconfigure: impl Fn(&Config) + 'static,
+) {
+    let (control, doors, vitals) = (control.clone(), doors.clone(), vitals.clone());
+    let (store, metrics) = (store.clone(), metrics.clone());
+    let generation = Cell::new(control.generation());
+    let seen = Rc::downgrade(shard);
+    shard.at_turn_start(Box::new(move || {
+        let phase = control.phase();
+        let moved = (phase >= Phase::Drain && !doors.gate.is_closing())
+            || (phase == Phase::Stop && !doors.cut.is_closing());
+        if phase >= Phase::Drain && !doors.gate.is_closing() {
+            doors.gate.close();
+        }
+        if phase == Phase::Stop && !doors.cut.is_closing() {
+            doors.cut.close();
+        }
+        if generation.replace(control.generation()) != control.generation() {
+            reconfigure(&control.config());
+        }
+        vitals.set_store(match store.health() {
+            Health::Serving => StoreState::Serving,
+            Health::Degraded => StoreState::Degraded,
+            Health::ReadOnly => StoreState::ReadOnly,
+        });
+        metrics.turns.inc();
+        if let Some(shard) = seen.upgrade() {
+            count_panics(&shard, &metrics);
+        }
+        moved
+    }));
+}
+
+fn count_panics(shard: &Shard, metrics: &ShardMetrics) {
+    let counted = metrics.panics_contained.value();
+    metrics.panics_contained.add(shard.executor().panic_count() - counted);
+}
