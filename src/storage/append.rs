@@ -49,8 +49,17 @@ pub(super) struct Active {
 pub(super) struct Appends {
     attached: RefCell<HashMap<u64, Rc<RefCell<Active>>>>,
     advanced: RefCell<Vec<Rc<RefCell<Active>>>>,
-    /// Marked and not yet published: the mark's sequence, and the length to publish.
-    marked: RefCell<VecDeque<(u64, u64, Rc<RefCell<Active>>)>>,
+    /// Marked and not yet published.
+    marked: RefCell<VecDeque<Marked>>,
+}
+
+/// An appender whose mark is decided.
+struct Marked {
+    /// The mark's sequence.
+    seq: u64,
+    /// The length to publish once that is in the page cache.
+    to: u64,
+    active: Rc<RefCell<Active>>,
 }
 
 impl Appender {
@@ -83,8 +92,13 @@ impl Appender {
     pub async fn reserve(&mut self, wanted: usize) -> Result<usize, StoreError> {
         assert!(wanted > 0, "a reservation is for at least one byte");
         loop {
-            self.core.admit()?;
             self.active.borrow().check()?;
+            if self.core.sync.is_failing() {
+                // Whether this stream is hit is known in a moment.
+                self.core.progress.wait().await;
+                continue;
+            }
+            self.core.admit()?;
             if self.core.sync.is_full() {
                 self.core.sync.look();
                 self.core.progress.wait().await;
@@ -279,7 +293,7 @@ impl Appends {
                 seq = core.decide_mark(&state.tail, state.epoch, run, state.written);
             }
             state.filled.clear();
-            let marked = (seq, state.written, active.clone());
+            let marked = Marked { seq, to: state.written, active: active.clone() };
             self.marked.borrow_mut().push_back(marked);
         }
         // Given back for its capacity: a turn allocates nothing.
@@ -290,7 +304,7 @@ impl Appends {
     pub(super) fn publish(&self, core: &Core) {
         let flushed = core.journal.borrow().flushed_seq();
         let mut marked = self.marked.borrow_mut();
-        while let Some((_, to, active)) = marked.pop_front_if(|(seq, ..)| *seq <= flushed) {
+        while let Some(Marked { to, active, .. }) = marked.pop_front_if(|marked| marked.seq <= flushed) {
             let mut active = active.borrow_mut();
             if active.finished {
                 continue;

@@ -249,6 +249,9 @@ async fn fail(core: &Rc<Core>, pass: Pass, failed: Vec<Arc<Segment>>) {
             Ok(range) => core.sync.voids.borrow_mut().push(range),
             Err(ref error) => {
                 tracing::error!(log = core.log.0, %error, "the abort could not be synced: read-only from now on");
+                let mut journal = core.journal.borrow_mut();
+                journal.stop();
+                core.sync.voids.borrow_mut().push((journal.synced_seq() + 1, journal.next_seq() - 1));
                 core.health.set(Health::ReadOnly);
             }
         }

@@ -36,7 +36,10 @@ pub fn settle(facts: &mut Facts, segments: &Segments, uid: u64, key_hash: u64, s
     let len = settled.place_runs(&marks, &epochs, segments);
     settled.damaged |= lost_a_last_mark(facts, key_hash, &marks);
     let (&epoch, &cut) = epochs.last_key_value().expect("the first epoch is always there");
-    settled.damaged |= len < cut;
+    // Something durable said that the stream is longer: by its epoch's cut, or by a mark.
+    let said = |fact: &MarkFact| fact.mark.total.min(cut_of(&epochs, fact.mark.epoch));
+    let longest = marks.iter().filter(|fact| !fact.unsynced).map(said).max().unwrap_or(0);
+    settled.damaged |= len < longest.max(cut);
     let end = marks
         .iter()
         .filter(|fact| fact.mark.end.is_some() && fact.mark.epoch == epoch && fact.mark.total == len)
@@ -52,6 +55,11 @@ pub fn settle(facts: &mut Facts, segments: &Segments, uid: u64, key_hash: u64, s
     }
     tail.recover(len, end.unwrap_or(End::Interrupted));
     settled
+}
+
+/// Where `epoch` ended.
+fn cut_of(epochs: &BTreeMap<u64, u64>, epoch: u64) -> u64 {
+    epochs.range(epoch + 1..).next().map_or(u64::MAX, |(_, &start)| start)
 }
 
 /// Whether a mark of this name is lost that no later one stands in for.
@@ -71,7 +79,7 @@ impl Settled {
         }
         let mut len = 0;
         for ((epoch, start, log, number, offset), mut facts) in runs {
-            let cut = epochs.range(epoch + 1..).next().map_or(u64::MAX, |(_, &start)| start);
+            let cut = cut_of(epochs, epoch);
             if start >= cut {
                 continue;
             }
