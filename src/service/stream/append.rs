@@ -173,6 +173,10 @@ impl Producer {
 
 impl Drop for Producer {
     fn drop(&mut self) {
+        // Behind the end of its shard there is nobody to seal anything; recovery settles the stream.
+        if shard::try_current().is_none() {
+            return;
+        }
         let id = self.desk.id.clone();
         self.seal(End::Interrupted, move |sealed| match sealed {
             Ok(bytes) => tracing::info!(stream = %id, bytes, reason = "producer gone", "stream interrupted"),

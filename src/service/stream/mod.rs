@@ -21,6 +21,8 @@ mod list;
 mod message;
 mod open;
 mod spy;
+#[cfg(test)]
+mod tests;
 
 pub use append::Producer;
 pub use follow::{Follower, Look};
