@@ -29,10 +29,8 @@ use crate::runtime::{Disk, ShardId, shard};
 use bulk::segment::Segment;
 use bulk::space::Space;
 use header::HEADER;
-use journal::record::Record;
 use journal::writer::{Position, Writer};
 use names::Index;
-use recovery::Raised;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::rc::Rc;
@@ -88,7 +86,6 @@ pub struct ShardImage {
     bulk_held: Vec<Arc<Segment>>,
     bulk_number: u32,
     names: Vec<Entry>,
-    raised: Vec<Raised>,
     damaged: BTreeSet<u64>,
     lock: Arc<dyn Send + Sync>,
 }
@@ -145,9 +142,6 @@ impl Store {
             health: Health::Serving,
             lock: image.lock,
         });
-        let (shards, wall_ms) = (image.shards as u16, shard.wall().unix_millis());
-        core.decide(&Record::Boot { shards, wall_ms }, 0);
-        image.raised.into_iter().for_each(|raised| core.decide_raised(raised));
         let weak = Rc::downgrade(&core);
         shard.at_turn_end(Box::new(move || weak.upgrade().is_some_and(|core| core.end_turn())));
         shard::spawn("sync", sync::run(core.clone()));

@@ -11,7 +11,6 @@ use super::extent::LogId;
 use super::journal::record::{ATTRIBUTES_MAX, Record};
 use super::placement::Key;
 use super::reclaim;
-use super::recovery::Raised;
 use super::tail::Tail;
 use crate::runtime::executor::critical;
 use crate::runtime::{ShardId, shard};
@@ -254,15 +253,6 @@ impl Core {
             }
         };
         self.decide(&record, key.hash())
-    }
-
-    /// Decides the epoch that recovery began. Whoever looks the name up waits for that record.
-    pub(super) fn decide_raised(&self, raised: Raised) {
-        let mut index = self.index.borrow_mut();
-        let found = index.map.get(&raised.key).and_then(|found| found.entry.clone());
-        let entry = found.expect("recovery raises epochs of names that stand");
-        let (epoch, cut) = (raised.epoch, raised.cut);
-        index.decide(self, raised.key, Change::Epoch { entry, epoch, cut });
     }
 
     /// Acts upon what was committed: readers of what is superseded learn that it is gone.

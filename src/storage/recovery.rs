@@ -15,7 +15,8 @@ use super::bulk::space::RUN_MIN;
 use super::error::OpenError;
 use super::extent::LogId;
 use super::header::{HEADER, Kind};
-use super::journal::writer::{self, Position};
+use super::journal::record::{Mark, Record};
+use super::journal::writer::{self, Position, Writer};
 use super::names::{Entry, SHARDS_MAX};
 use super::placement::owner_of;
 use super::{Options, ShardImage};
@@ -55,25 +56,29 @@ pub(super) fn open_all(
     }
     let mut bulk = open_bulk(&**disk, &place, &format.logs, &facts, options.shards)?;
     let mut images = Vec::new();
+    let useless: Vec<PathBuf> = ends.iter().flat_map(|end| end.useless.clone()).collect();
     let mut owned = settle_names(&mut facts, &bulk.segments, options.shards);
-    // From here on something changes: first what was found becomes durable, then garbage goes.
+    // From here on something changes. What was found becomes durable; then the cuts do, in logs that do not say
+    // yet that anything more is durable, or a mark that was not believed would be believed by the next start if
+    // its log outlived the cut's. Only then garbage goes.
     sync_found(&**disk, &ends, &bulk.segments, &owned.unsynced)?;
-    if !facts.has_losses() {
-        bulk.retire_dead(&**disk, &place, options.shards)?;
+    let mut starts = Vec::new();
+    for shard in 0..options.shards {
+        let at = ends.iter().position(|end| end.log.0 == shard as u16).expect("every shard has a log");
+        let beginning = Beginning { shards: options.shards, boot: format.boot };
+        starts.push(beginning.write(&**disk, &place, ends.swap_remove(at), &owned.raised[shard])?);
     }
-    for path in ends.iter().flat_map(|end| &end.useless) {
+    if !facts.has_losses() {
+        bulk.retire_dead(&**disk, options.shards)?;
+    }
+    for path in &useless {
         disk.remove(path).map_err(io(path))?;
     }
-    for end in &ends {
-        let path = place.log_dir(Kind::Journal, end.log);
+    for &log in &format.logs {
+        let path = place.log_dir(Kind::Journal, log);
         disk.sync_dir(&path).map_err(io(&path))?;
     }
-    for shard in 0..options.shards {
-        let id = LogId(shard as u16);
-        let at = ends.iter().position(|end| end.log == id).expect("every shard has a log");
-        let end = ends.swap_remove(at);
-        let journal_count = end.segment_count.max(1);
-        let (journal, journal_number) = go_on(&**disk, &place, end)?;
+    for (shard, start) in starts.into_iter().enumerate() {
         let (current, held, bulk_number) = bulk.of_shard(shard, options.shards);
         images.push(ShardImage {
             shard: ShardId(shard as u16),
@@ -83,14 +88,13 @@ pub(super) fn open_all(
             durability: options.durability,
             sync_interval: options.sync_interval,
             boot: format.boot,
-            journal,
-            journal_number,
-            journal_count,
+            journal: start.position,
+            journal_number: start.next_number,
+            journal_count: start.segment_count,
             bulk_current: current,
             bulk_held: held,
             bulk_number,
             names: std::mem::take(&mut owned.names[shard]),
-            raised: std::mem::take(&mut owned.raised[shard]),
             damaged: std::mem::take(&mut owned.damaged[shard]),
             lock: lock.clone(),
         });
@@ -176,7 +180,7 @@ impl Bulk {
     }
 
     /// Counts what nothing refers to, and removes files in which nothing is left.
-    fn retire_dead(&mut self, disk: &dyn Disk, place: &Place, shards: usize) -> Result<(), OpenError> {
+    fn retire_dead(&mut self, disk: &dyn Disk, shards: usize) -> Result<(), OpenError> {
         let mut gone: Vec<PathBuf> = std::mem::take(&mut self.unused);
         let mut dirs = BTreeSet::new();
         for ((log, _), segment) in &self.segments {
@@ -191,7 +195,6 @@ impl Bulk {
             disk.remove(&path).map_err(io(&path))?;
             dirs.extend(path.parent().map(Path::to_owned));
         }
-        debug_assert!(dirs.iter().all(|dir| dir.starts_with(&place.dir)));
         dirs.iter().try_for_each(|dir| disk.sync_dir(dir).map_err(io(dir)))
     }
 
@@ -225,11 +228,14 @@ struct Owned {
     unsynced: BTreeSet<(LogId, u32)>,
 }
 
-/// An epoch that recovery began; its record is the first thing that the owner writes.
-pub(super) struct Raised {
-    pub(super) key: super::placement::Key,
-    pub(super) epoch: u64,
-    pub(super) cut: u64,
+/// An epoch that recovery began.
+struct Raised {
+    /// Where the stream ends now.
+    mark: Option<Mark<'static>>,
+    uid: u64,
+    key_hash: u64,
+    epoch: u64,
+    cut: u64,
 }
 
 fn settle_names(facts: &mut Facts, segments: &Segments, shards: usize) -> Owned {
@@ -253,7 +259,8 @@ fn settle_names(facts: &mut Facts, segments: &Segments, shards: usize) -> Owned 
             owned.damaged[owner].insert(key_hash);
         }
         if let Some((epoch, cut)) = settled.raised {
-            owned.raised[owner].push(Raised { key: key.clone(), epoch, cut });
+            let (mark, uid) = (settled.last_mark, fact.version);
+            owned.raised[owner].push(Raised { mark, uid, key_hash, epoch, cut });
         }
         owned.names[owner].push(Entry {
             key,
@@ -285,23 +292,87 @@ fn sync_found(
     Ok(())
 }
 
+/// What every log says first in this start.
+struct Beginning {
+    shards: usize,
+    boot: u32,
+}
+
+/// Where a log goes on.
+struct Start {
+    position: Position,
+    next_number: u32,
+    segment_count: usize,
+}
+
+impl Beginning {
+    /// Writes and syncs the start and the epochs that it begins.
+    fn write(
+        &self,
+        disk: &dyn Disk,
+        place: &Place,
+        end: LogEnd,
+        raised: &[Raised],
+    ) -> Result<Start, OpenError> {
+        let log = end.log;
+        let (position, mut next_number, mut segment_count) = go_on(disk, place, end)?;
+        let mut writer = Writer::new(position, self.boot);
+        writer.append(&Record::Boot { shards: self.shards as u16 }, 0);
+        for raised in raised {
+            if let Some(mark) = &raised.mark {
+                writer.append(&Record::Mark(mark.clone()), raised.key_hash);
+            }
+            let record = Record::Epoch { uid: raised.uid, epoch: raised.epoch, cut: raised.cut };
+            writer.append(&record, raised.key_hash);
+        }
+        let mut fault = None;
+        let flushed = writer.flush(|| {
+            let made = make_journal(disk, place, log, next_number);
+            (next_number, segment_count) = (next_number + 1, segment_count + 1);
+            made.map_err(|error| fault = Some(error)).ok()
+        });
+        if let Some(error) = fault {
+            return Err(error);
+        }
+        let path = writer.path().clone();
+        flushed.map_err(io(&path))?;
+        let segments = writer.unsynced_segments();
+        for segment in &segments {
+            sync_now(&segment.file).map_err(io(&segment.path))?;
+        }
+        writer.synced(writer.flushed_seq(), &segments);
+        drop(segments);
+        Ok(Start { position: writer.into_position(), next_number, segment_count })
+    }
+}
+
 /// Where the log goes on; makes its first segment if it has none.
-fn go_on(disk: &dyn Disk, place: &Place, end: LogEnd) -> Result<(Position, u32), OpenError> {
+fn go_on(disk: &dyn Disk, place: &Place, end: LogEnd) -> Result<(Position, u32, usize), OpenError> {
+    let (next_seq, synced_seq) = (end.next_seq, end.settled_seq.min(end.next_seq - 1));
     if let Some((path, header, at)) = end.position {
         let file = disk.open(&path).map_err(io(&path))?;
         // A file that was cut short is full.
         let at = at.min(file.len());
         let segment = writer::Segment { generation: header.generation, file, path: Arc::new(path) };
-        return Ok((Position { segment, at, next_seq: end.next_seq }, end.next_number));
+        let position = Position { segment, at, next_seq, synced_seq };
+        return Ok((position, end.next_number, end.segment_count));
     }
-    let number = end.next_number;
-    let header = place.header(Kind::Journal, end.log, number);
-    let path = place.segment_path(Kind::Journal, end.log, number);
+    let segment = make_journal(disk, place, end.log, end.next_number)?;
+    Ok((Position { segment, at: HEADER, next_seq, synced_seq }, end.next_number + 1, 1))
+}
+
+fn make_journal(
+    disk: &dyn Disk,
+    place: &Place,
+    log: LogId,
+    number: u32,
+) -> Result<writer::Segment, OpenError> {
+    let header = place.header(Kind::Journal, log, number);
+    let path = place.segment_path(Kind::Journal, log, number);
     let made = ahead::make(disk, &path, place.segment_len(Kind::Journal), &header);
     let file = made.map_err(io(&path))?;
     sync_now(&file).map_err(io(&path))?;
-    let segment = writer::Segment { generation: header.generation, file, path: Arc::new(path) };
-    Ok((Position { segment, at: HEADER, next_seq: end.next_seq }, number + 1))
+    Ok(writer::Segment { generation: header.generation, file, path: Arc::new(path) })
 }
 
 /// Syncs on a thread without a ring, where the sync is over when it is first asked.

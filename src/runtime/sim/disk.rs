@@ -11,6 +11,7 @@ use super::tree::Tree;
 use crate::runtime::entropy::Entropy;
 use crate::runtime::file::os::OsFile;
 use crate::runtime::file::{Disk, File, FileOps, Syncing};
+use crate::runtime::shard;
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io;
@@ -529,7 +530,16 @@ impl SyncWaiter {
         let Some(id) = self.sync else {
             return match machine.begin(self.file.disk.life) {
                 Ok(()) => {
-                    self.sync = Some(self.begin(machine, cx.waker()));
+                    let id = self.begin(machine, cx.waker());
+                    // As without a ring: before shards serve there is nobody to wait.
+                    if shard::try_current().is_none() {
+                        let patience = &mut machine.syncs.get_mut(&id).expect("just begun").patience;
+                        *patience = 0;
+                        machine.complete(id);
+                        let sync = machine.syncs.remove(&id).expect("just completed");
+                        return Poll::Ready(sync.result.expect("just completed"));
+                    }
+                    self.sync = Some(id);
                     Poll::Pending
                 }
                 Err(error) => Poll::Ready(Err(error)),

@@ -18,7 +18,7 @@
 //!
 //! | kind | | payload |
 //! |---|---|---|
-//! | 1 | Boot | `shards` u16, `wall_ms` u64 |
+//! | 1 | Boot | `shards` u16 |
 //! | 2 | Name | `uid` u64, `created_ms` u64, `home` u16, `space` u8, `key` bytes, `attributes` bytes |
 //! | 3 | Delete | `version` u64, `space` u8, `key` bytes |
 //! | 4 | Mark | `uid` u64, `epoch` u64, `start` u64, `total` u64, `end` u8, `log` u16, `segment` u32, `generation` u32, `offset` u64, `len` u64, then one u32 checksum per window |
@@ -72,8 +72,6 @@ pub enum Record<'a> {
     Boot {
         /// With how many shards.
         shards: u16,
-        /// When, in milliseconds since 1970.
-        wall_ms: u64,
     },
     /// A name was put or replaced.
     Name {
@@ -248,9 +246,8 @@ pub fn finish(bytes: &mut [u8], generation: u32) -> usize {
 
 fn encode_payload(record: &Record<'_>, out: &mut Vec<u8>) -> u8 {
     match record {
-        Record::Boot { shards, wall_ms } => {
+        Record::Boot { shards } => {
             out.extend_from_slice(&shards.to_le_bytes());
-            out.extend_from_slice(&wall_ms.to_le_bytes());
             BOOT
         }
         Record::Name { uid, created_ms, home, space, key, attributes } => {
@@ -307,7 +304,7 @@ fn encode_payload(record: &Record<'_>, out: &mut Vec<u8>) -> u8 {
 pub fn decode_payload(kind: u8, payload: &[u8]) -> Option<Record<'_>> {
     let mut input = Input(payload);
     let record = match kind {
-        BOOT => Record::Boot { shards: input.u16()?, wall_ms: input.u64()? },
+        BOOT => Record::Boot { shards: input.u16()? },
         NAME => Record::Name {
             uid: input.u64()?,
             created_ms: input.u64()?,
@@ -429,7 +426,7 @@ pub(super) mod tests {
     /// Any record.
     pub fn record() -> impl Strategy<Value = Record<'static>> {
         prop_oneof![
-            (any::<u16>(), any::<u64>()).prop_map(|(shards, wall_ms)| Record::Boot { shards, wall_ms }),
+            any::<u16>().prop_map(|shards| Record::Boot { shards }),
             (any::<u64>(), any::<u64>(), any::<u16>(), any::<u8>(), bytes(80), bytes(300)).prop_map(
                 |(uid, created_ms, home, space, key, attributes)| Record::Name {
                     uid,

@@ -32,6 +32,8 @@ pub struct Position {
     pub at: u64,
     /// With which sequence.
     pub next_seq: u64,
+    /// What is known to be durable.
+    pub synced_seq: u64,
 }
 
 /// See the module.
@@ -52,7 +54,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Goes on at `position`, where everything before is durable.
+    /// Goes on at `position`.
     pub fn new(position: Position, boot: u32) -> Self {
         let last = position.next_seq - 1;
         Writer {
@@ -62,8 +64,8 @@ impl Writer {
             filled: Vec::new(),
             next_seq: position.next_seq,
             flushed_seq: last,
-            synced_seq: last,
-            wanted_seq: last,
+            synced_seq: position.synced_seq,
+            wanted_seq: position.synced_seq,
             buffer: Vec::with_capacity(64 * 1024),
             broken: false,
         }
@@ -150,6 +152,14 @@ impl Writer {
         self.broken = false;
         self.append(&Record::Abort { from, to }, 0);
         (from, to)
+    }
+
+    /// Ends the writer, everything decided being written and synced.
+    pub fn into_position(self) -> Position {
+        assert!(self.buffer.is_empty() && self.filled.is_empty(), "nothing is left to write or to sync");
+        let Ok(segment) = Rc::try_unwrap(self.current) else { panic!("nobody else holds the segment") };
+        let synced_seq = self.next_seq - 1;
+        Position { segment, at: self.at, next_seq: self.next_seq, synced_seq }
     }
 
     /// The sequence that the next record will have.

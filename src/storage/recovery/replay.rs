@@ -91,6 +91,8 @@ pub struct LogEnd {
     pub position: Option<(PathBuf, Header, u64)>,
     /// The sequence to go on with.
     pub next_seq: u64,
+    /// What the log itself says is durable.
+    pub settled_seq: u64,
     /// The number of the next segment file.
     pub next_number: u32,
     /// Segments that hold records nobody said are durable.
@@ -117,6 +119,7 @@ pub fn replay(disk: &dyn Disk, place: &Place, log: LogId, facts: &mut Facts) -> 
         log,
         position: None,
         next_seq: 1,
+        settled_seq,
         next_number,
         unsynced: BTreeSet::new(),
         useless: Vec::new(),

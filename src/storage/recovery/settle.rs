@@ -5,6 +5,7 @@
 
 use super::super::bulk::segment::Segment;
 use super::super::extent::LogId;
+use super::super::journal::record::Mark;
 use super::super::tail::{End, Placed, Tail};
 use super::super::window::checksums;
 use super::replay::{Facts, MarkFact};
@@ -20,6 +21,9 @@ pub struct Settled {
     pub tail: Arc<Tail>,
     /// The epoch that recovery began because the stream was open, with its cut.
     pub raised: Option<(u64, u64)>,
+    /// The mark that its last run was believed by. Written again when an epoch is begun: marks of that run that
+    /// reach further, and were not believed, are durable from then on.
+    pub last_mark: Option<Mark<'static>>,
     /// Something is missing that was durable.
     pub damaged: bool,
     /// Segments with data that has to be synced before anyone is told about it.
@@ -32,7 +36,13 @@ pub fn settle(facts: &mut Facts, segments: &Segments, uid: u64, key_hash: u64, s
     let mut epochs = facts.epochs.remove(&uid).unwrap_or_default();
     epochs.insert(1, 0);
     let tail = Arc::new(Tail::new(uid, key_hash, shards));
-    let mut settled = Settled { tail: tail.clone(), raised: None, damaged: false, unsynced: BTreeSet::new() };
+    let mut settled = Settled {
+        tail: tail.clone(),
+        raised: None,
+        last_mark: None,
+        damaged: false,
+        unsynced: BTreeSet::new(),
+    };
     let len = settled.place_runs(&marks, &epochs, segments);
     settled.damaged |= lost_a_last_mark(facts, key_hash, &marks);
     let (&epoch, &cut) = epochs.last_key_value().expect("the first epoch is always there");
@@ -123,6 +133,7 @@ impl Settled {
                 break;
             }
             len = start + fact.mark.len;
+            self.last_mark = Some(Mark { total: len, end: None, ..fact.mark.clone() });
         }
         len
     }
