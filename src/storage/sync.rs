@@ -43,6 +43,9 @@ pub(super) struct SyncState {
     unsynced: Cell<u64>,
     gathered: Cell<u64>,
     voids: RefCell<Vec<(u64, u64)>>,
+    /// The last of the marks that were decided again after a failed sync: until they are in the page cache, what
+    /// is published is not marked.
+    marked_again: Cell<u64>,
     failing: Cell<bool>,
     broke: Cell<bool>,
     wake: Notify,
@@ -197,12 +200,13 @@ async fn pass(core: &Rc<Core>) {
 
 fn begin(core: &Core) -> Pass {
     let journal = core.journal.borrow();
-    let tails = core.sync.tails.take();
+    // What is published has its mark in the journal: both happen in one step at the end of a turn.
+    let marked = journal.flushed_seq() >= core.sync.marked_again.get();
+    let tails = if marked { core.sync.tails.take() } else { Vec::new() };
     Pass {
         seq: journal.flushed_seq(),
         journal: journal.unsynced_segments(),
         segments: core.sync.segments.take(),
-        // What is published has its mark in the journal: both are published in one step at the end of a turn.
         tails: tails
             .into_iter()
             .map(|tail| {
@@ -259,6 +263,7 @@ async fn fail(core: &Rc<Core>, pass: Pass, failed: Vec<Arc<Segment>>) {
         core.sync.broke.set(false);
         core.roll_back();
         tails.iter().for_each(|tail| core.mark_again(tail));
+        core.sync.marked_again.set(core.journal.borrow().next_seq() - 1);
         core.appends.restart(core);
     });
     core.nudge();
