@@ -1,4 +1,37 @@
 //! Files and addresses; has never heard of a socket.
+//!
+//! # What lies in the data directory
+//!
+//! | file | holds |
+//! |---|---|
+//! | `LOCK` | nothing; locked by the process that uses the directory |
+//! | `FORMAT` | what has to be known before a segment is read: version, hash, logs, how often it was opened |
+//! | `journal-N/XXXXXXXX.mpj` | the records of log N, strictly in order: all that recovery reads. To the byte in [`journal::record`] |
+//! | `bulk-N/XXXXXXXX.mpb` | the bytes of streams, in runs, without any framing: they mean something only where a mark in a journal names them |
+//! | `checkpoint/`, `quarantine/` | nothing yet; older releases find their places taken by newer ones |
+//!
+//! Every segment begins with the 4 KiB of [`header`]. N is a log, not a shard: a shard writes the log of its own
+//! number, and logs without a shard are adopted for reading.
+//!
+//! # How a byte becomes readable, and when it is safe
+//!
+//! 1. An [`Appender`] reserves a run and writes into it: one positioned write, no allocation. Nobody sees it.
+//! 2. At the end of the turn every stream that advanced gets a *mark* (where its run lies, how far it is filled, a
+//!    checksum for every 256 KiB), and all marks and names of the turn leave with one positioned write.
+//! 3. Only then [`Tail::published`] moves and waiting shards are told. Killing the process takes nothing back.
+//! 4. The sync task makes data and journal durable and moves [`Tail::durable`]; answers of the sync class wait for
+//!    that. A name or an end is written only after the data that it speaks of is on disk.
+//!
+//! # Rules that recovery rests on
+//!
+//! * A record says how far its log was durable when it was written. What is missing up to there is damage and is
+//!   told, for its name alone; what is missing beyond is the torn tail and is cut.
+//! * A mark that no record calls durable is believed only when its data matches its checksums.
+//! * Bytes die when the record that supersedes them is durable, never earlier; a file goes by unlink, never by
+//!   being written over: pages that left by sendfile wait in sockets for as long as the peer likes.
+//! * A failed sync is final: its segments are given up, and an abort record in a fresh one makes void what they
+//!   held. What was answered is decided again; what was not is an error.
+//! * Whatever a start finds is made durable before it is served, and a stream that was open goes on in a new epoch.
 
 mod ahead;
 mod append;
@@ -6,7 +39,7 @@ pub mod bulk;
 mod core;
 mod error;
 mod extent;
-mod header;
+pub mod header;
 pub mod journal;
 mod names;
 mod placement;

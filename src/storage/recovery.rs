@@ -25,6 +25,7 @@ use format::Format;
 use replay::{Facts, LogEnd, checked_header};
 use settle::Segments;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -61,7 +62,7 @@ pub(super) fn open_all(
     // From here on something changes. What was found becomes durable; then the cuts do, in logs that do not say
     // yet that anything more is durable, or a mark that was not believed would be believed by the next start if
     // its log outlived the cut's. Only then garbage goes.
-    sync_found(&**disk, &ends, &bulk.segments, &owned.unsynced)?;
+    sync_found(&**disk, &ends, &owned.unsynced)?;
     let mut starts = Vec::new();
     for shard in 0..options.shards {
         let at = ends.iter().position(|end| end.log.0 == shard as u16).expect("every shard has a log");
@@ -225,7 +226,7 @@ struct Owned {
     names: Vec<Vec<Entry>>,
     raised: Vec<Vec<Raised>>,
     damaged: Vec<BTreeSet<u64>>,
-    unsynced: BTreeSet<(LogId, u32)>,
+    unsynced: Vec<(Arc<Segment>, Range<u64>)>,
 }
 
 /// An epoch that recovery began.
@@ -244,7 +245,7 @@ fn settle_names(facts: &mut Facts, segments: &Segments, shards: usize) -> Owned 
         names: (0..shards).map(per_shard).collect(),
         raised: (0..shards).map(|_| Vec::new()).collect(),
         damaged: vec![BTreeSet::new(); shards],
-        unsynced: BTreeSet::new(),
+        unsynced: Vec::new(),
     };
     for (key, fact) in std::mem::take(&mut facts.names) {
         let key_hash = key.hash();
@@ -276,18 +277,34 @@ fn settle_names(facts: &mut Facts, segments: &Segments, shards: usize) -> Owned 
     owned
 }
 
+/// Makes durable what was found and nobody said is. It is written again, byte for byte, before it is synced: if a
+/// sync of the killed process failed unseen, the kernel holds these bytes for clean, and a sync alone would
+/// succeed without storing them.
 fn sync_found(
     disk: &dyn Disk,
     ends: &[LogEnd],
-    segments: &Segments,
-    unsynced: &BTreeSet<(LogId, u32)>,
+    unsynced: &[(Arc<Segment>, Range<u64>)],
 ) -> Result<(), OpenError> {
-    for segment in unsynced.iter().filter_map(|at| segments.get(at)) {
+    for (segment, place) in unsynced {
+        write_again(&segment.file, place).map_err(io(&segment.path))?;
+    }
+    for (segment, _) in unsynced {
         sync_now(&segment.file).map_err(io(&segment.path))?;
     }
-    for path in ends.iter().flat_map(|end| &end.unsynced) {
+    for (path, place) in ends.iter().flat_map(|end| &end.unsynced) {
         let file = disk.open(path).map_err(io(path))?;
+        write_again(&file, place).map_err(io(path))?;
         sync_now(&file).map_err(io(path))?;
+    }
+    Ok(())
+}
+
+fn write_again(file: &File, place: &Range<u64>) -> std::io::Result<()> {
+    let mut piece = vec![0; 256 * 1024];
+    for at in place.clone().step_by(piece.len()) {
+        let piece = &mut piece[..(place.end - at).min(256 * 1024) as usize];
+        file.read_exact_at(piece, at)?;
+        file.write_at(piece, at)?;
     }
     Ok(())
 }

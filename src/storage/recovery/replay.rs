@@ -13,7 +13,8 @@ use super::super::placement::Key;
 use super::io;
 use crate::runtime::Disk;
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::path::PathBuf;
 
 /// When and where a record was written: later ones of the same name are greater within one log, and by start.
@@ -95,8 +96,8 @@ pub struct LogEnd {
     pub settled_seq: u64,
     /// The number of the next segment file.
     pub next_number: u32,
-    /// Segments that hold records nobody said are durable.
-    pub unsynced: BTreeSet<PathBuf>,
+    /// Segments that hold records nobody said are durable, and where those lie in the file.
+    pub unsynced: BTreeMap<PathBuf, Range<u64>>,
     /// Segments behind a torn tail, or never used.
     pub useless: Vec<PathBuf>,
     /// How many segments stay.
@@ -121,7 +122,7 @@ pub fn replay(disk: &dyn Disk, place: &Place, log: LogId, facts: &mut Facts) -> 
         next_seq: 1,
         settled_seq,
         next_number,
-        unsynced: BTreeSet::new(),
+        unsynced: BTreeMap::new(),
         useless: Vec::new(),
         segment_count: 0,
     };
@@ -137,11 +138,13 @@ pub fn replay(disk: &dyn Disk, place: &Place, log: LogId, facts: &mut Facts) -> 
         let expect = Expect { generation, first_seq: end.next_seq, boot, synced_seq: settled_seq, next_seq };
         for found in scan(&content, expect) {
             match found {
-                Found::Record { header, record, .. } => {
+                Found::Record { at, header, record } => {
                     let void = aborts.iter().any(|&(from, to)| (from..=to).contains(&header.seq));
                     let unsynced = header.seq > settled_seq;
                     if unsynced {
-                        end.unsynced.insert(segment.path.clone());
+                        let at = HEADER + at as u64;
+                        let place = end.unsynced.entry(segment.path.clone()).or_insert(at..at);
+                        place.end = at + header.record_len() as u64;
                     }
                     let written = Written { boot: header.boot, log, seq: header.seq };
                     facts.learn(written, unsynced, void, record);

@@ -9,7 +9,8 @@ use super::super::journal::record::Mark;
 use super::super::tail::{End, Placed, Tail};
 use super::super::window::checksums;
 use super::replay::{Facts, MarkFact};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// The bulk segments by log and number.
@@ -26,8 +27,8 @@ pub struct Settled {
     pub last_mark: Option<Mark<'static>>,
     /// Something is missing that was durable.
     pub damaged: bool,
-    /// Segments with data that has to be synced before anyone is told about it.
-    pub unsynced: BTreeSet<(LogId, u32)>,
+    /// Data that has to be made durable before anyone is told about it.
+    pub unsynced: Vec<(Arc<Segment>, Range<u64>)>,
 }
 
 /// Puts the stream `uid` together.
@@ -36,13 +37,8 @@ pub fn settle(facts: &mut Facts, segments: &Segments, uid: u64, key_hash: u64, s
     let mut epochs = facts.epochs.remove(&uid).unwrap_or_default();
     epochs.insert(1, 0);
     let tail = Arc::new(Tail::new(uid, key_hash, shards));
-    let mut settled = Settled {
-        tail: tail.clone(),
-        raised: None,
-        last_mark: None,
-        damaged: false,
-        unsynced: BTreeSet::new(),
-    };
+    let mut settled =
+        Settled { tail: tail.clone(), raised: None, last_mark: None, damaged: false, unsynced: Vec::new() };
     let len = settled.place_runs(&marks, &epochs, segments);
     settled.damaged |= lost_a_last_mark(facts, key_hash, &marks);
     let (&epoch, &cut) = epochs.last_key_value().expect("the first epoch is always there");
@@ -123,7 +119,7 @@ impl Settled {
                 continue;
             }
             if fact.unsynced {
-                self.unsynced.insert((log, number));
+                self.unsynced.push((segment.clone(), offset..offset + fact.mark.len));
             }
             let placed =
                 Placed::recovered(start, offset, epoch, segment.clone(), fact.mark.len, &fact.mark.crcs);
