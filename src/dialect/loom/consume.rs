@@ -181,7 +181,12 @@ async fn conclude(
             return Ok(());
         }
     };
-    if !matches!(planned, Plan::Follow { .. }) {
+    if let Plan::Rest { to, .. } | Plan::Part { to, .. } = planned {
+        // Bytes that a failed sync took back cannot be sent, and their length was promised.
+        if follower.position() < to {
+            exchange.abandon();
+            return Ok(());
+        }
         return exchange.finish(&[]).await;
     }
     if state == State::Interrupted && loom.settings().interrupted == Interrupted::Abort {

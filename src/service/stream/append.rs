@@ -24,6 +24,8 @@ use std::task::Poll;
 
 /// Most bytes that one receive brings; room for so many is asked for ahead of it.
 const RECEIVE_MAX: usize = 256 * 1024;
+/// Pieces below this are gathered: a copy is cheaper than a write of their own.
+const SMALL: usize = 16 * 1024;
 
 /// The one who fills a stream. Dropping it ends the stream as interrupted.
 pub struct Producer {
@@ -31,7 +33,7 @@ pub struct Producer {
     desk: Rc<Desk>,
     /// How many bytes can be appended at once.
     room: usize,
-    /// Received beyond the room, at most one receive; written before anything else.
+    /// Received in small pieces or beyond the room, at most one receive; written before anything else.
     spill: Vec<u8>,
     /// Bytes yet to come that are in the stream already.
     skip: u64,
@@ -101,7 +103,8 @@ impl Producer {
         self.desk.fenced.get() || self.desk.tail.state() == State::Gone
     }
 
-    /// Writes what the last receive brought beyond the room, and waits for room for the next one.
+    /// Writes what the last receive brought and is not written yet, and waits for room for the next one. To be
+    /// called after every receive, so that its bytes are published in the same turn.
     pub async fn make_room(&mut self) -> Result<(), StoreError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
@@ -109,12 +112,12 @@ impl Producer {
         let mut written = 0;
         while written < self.spill.len() {
             let room = self.reserve(self.spill.len() - written).await?;
-            self.desk.append(&self.spill[written..written + room])?;
+            self.append(written, room)?;
             written += room;
-            self.room = 0;
         }
-        // Not kept for next time: a thousand quiet producers would hold a thousand receives.
-        self.spill = Vec::new();
+        self.spill.clear();
+        // A thousand quiet producers must not hold a thousand receives.
+        self.spill.shrink_to(SMALL);
         self.room = self.reserve(RECEIVE_MAX).await?;
         Ok(())
     }
@@ -123,13 +126,19 @@ impl Producer {
     pub fn take(&mut self, bytes: &[u8]) {
         let skipped = usize::try_from(self.skip).unwrap_or(usize::MAX).min(bytes.len());
         self.skip -= skipped as u64;
-        let (now, later) = bytes[skipped..].split_at(self.room.min(bytes.len() - skipped));
+        let bytes = &bytes[skipped..];
         if self.failed.is_some() {
             return;
         }
+        // What came before is in the spill, so what comes now has to go behind it.
+        let direct =
+            if self.spill.is_empty() && bytes.len() >= SMALL { self.room.min(bytes.len()) } else { 0 };
+        let (now, later) = bytes.split_at(direct);
         if !now.is_empty() {
-            debug_assert!(self.spill.is_empty(), "bytes stay in order");
-            self.failed = self.desk.append(now).err();
+            match self.desk.append(now) {
+                Ok(()) => self.streams.metrics.stream_appended_bytes.add(now.len() as u64),
+                Err(error) => self.failed = Some(error),
+            }
             self.room -= now.len();
         }
         self.spill.extend_from_slice(later);
@@ -144,6 +153,14 @@ impl Producer {
         let (answerer, answer) = notify::answer();
         self.seal(End::Complete, move |sealed| answerer.give(sealed));
         answer.await.unwrap_or(Err(StoreError::Closing))
+    }
+
+    /// Appends a part of the spill for which there is room.
+    fn append(&mut self, from: usize, len: usize) -> Result<(), StoreError> {
+        self.desk.append(&self.spill[from..from + len])?;
+        self.room = 0;
+        self.streams.metrics.stream_appended_bytes.add(len as u64);
+        Ok(())
     }
 
     async fn reserve(&mut self, wanted: usize) -> Result<usize, StoreError> {
@@ -194,7 +211,11 @@ impl Streams {
         spill: &[u8],
         end: End,
     ) -> Result<u64, StoreError> {
-        let written = appender.append_all(spill).await;
+        let written = match spill {
+            [] => Ok(()),
+            spill => appender.append_all(spill).await,
+        };
+        self.metrics.stream_appended_bytes.add(if written.is_ok() { spill.len() as u64 } else { 0 });
         let end = if written.is_ok() { end } else { End::Interrupted };
         let sealed = appender.seal(end).await;
         self.close_desk(desk);

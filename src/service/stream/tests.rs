@@ -117,7 +117,8 @@ fn all() -> Query {
 async fn produce(producer: &mut Producer, bytes: &[u8]) -> Result<(), StoreError> {
     for piece in bytes.chunks(100_000) {
         producer.make_room().await?;
-        producer.take(piece);
+        // Large and small pieces, as chunks of a body come.
+        piece.chunks(30_011).for_each(|piece| producer.take(piece));
     }
     producer.make_room().await
 }
@@ -144,8 +145,11 @@ fn content(seed: u64, len: usize) -> Vec<u8> {
     (0..len).map(|at| (seed as usize).wrapping_add(at * 7 + at / 251) as u8).collect()
 }
 
+/// What a reader saw, once it is at the end.
+type Seen = Rc<RefCell<Option<(Vec<u8>, State)>>>;
+
 /// A reader on every shard, from the start.
-fn readers(fleet: &Fleet, found: &Found) -> Vec<Rc<RefCell<Option<(Vec<u8>, State)>>>> {
+fn readers(fleet: &Fleet, found: &Found) -> Vec<Seen> {
     (0..SHARDS)
         .map(|shard| {
             let slot = Rc::new(RefCell::new(None));
@@ -190,6 +194,37 @@ fn readers_on_every_shard_see_every_byte_once() {
         }
         assert!(found.tail.durable() == len.unwrap(), "what was promised is on disk");
         assert_eq!(fleet.world.panics(), 0);
+    }
+}
+
+/// Catches a reader that looks, then announces itself, and sleeps through the last word in between: nothing comes
+/// after an end that could wake it.
+#[test]
+fn the_last_word_wakes_who_just_fell_asleep() {
+    for seed in seeds(200) {
+        let fleet = Fleet::new(seed);
+        let (home, shard) = (fleet.any(), fleet.any());
+        let mut producer = fleet.open(home, "a", false).expect("free");
+        let found = fleet.find(shard, "a").expect("opened");
+        let seen: Seen = Rc::default();
+        let (told, streams) = (seen.clone(), fleet.shards[shard].clone());
+        fleet.world.enter(home, |shard| {
+            shard.executor().spawn("producer", async move {
+                produce(&mut producer, b"word").await.expect("appended");
+                producer.end().await.expect("ended");
+            });
+        });
+        for _ in 0..fleet.world.chance().below(60) {
+            fleet.world.step();
+        }
+        fleet.world.enter(shard, |shard| {
+            shard.executor().spawn("reader", async move {
+                let all = read(streams.follow(found.tail, 0)).await;
+                told.replace(Some(all));
+            });
+        });
+        fleet.world.run_for(Duration::from_secs(10));
+        assert_eq!(seen.take(), Some((b"word".to_vec(), State::Complete)));
     }
 }
 
@@ -300,7 +335,7 @@ fn a_resumption_takes_an_open_stream_over_and_continues_an_interrupted_one() {
         let interrupted = fleet.world.chance().one_in(2);
         let old = match interrupted {
             true => {
-                drop(fleet.world.enter(old_home, |_| drop(old)));
+                fleet.world.enter(old_home, |_| drop(old));
                 fleet.world.run_until(|| found.tail.state() == State::Interrupted, 100_000);
                 None
             }
