@@ -1,0 +1,96 @@
+//! Directories that earlier releases wrote are opened, whatever the number of shards is now.
+//!
+//! `tests/fixtures/format-1` was written by two shards and ended by a kill; it is never written again. A new format
+//! gets a directory beside it, made by `MILLPOND_WRITE_FIXTURE=format-2 cargo test --test store_format`.
+
+mod store;
+
+use millpond::storage::{Durability, End, Options, State};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use store::{Rig, pattern};
+
+#[test]
+fn format_1_is_read() {
+    for shards in 1..4 {
+        let copy = tempfile::tempdir().unwrap();
+        copy_dir(&fixtures().join("format-1"), copy.path());
+        check(copy.path(), shards);
+        // And once more as this release left it.
+        check(copy.path(), shards);
+    }
+}
+
+#[test]
+fn what_this_release_writes_is_such_a_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path());
+    check(dir.path(), 2);
+    if let Ok(name) = std::env::var("MILLPOND_WRITE_FIXTURE") {
+        let to = fixtures().join(name);
+        assert!(!to.exists(), "a fixture is never written again");
+        std::fs::create_dir(&to).unwrap();
+        write(&to);
+        std::fs::remove_file(to.join("LOCK")).unwrap();
+    }
+}
+
+fn options(shards: usize) -> Options {
+    let sync_interval = Duration::from_millis(100);
+    Options { shards, durability: Durability::Sync, sync_interval, segment_size: 128 << 10 }
+}
+
+fn write(dir: &Path) {
+    let rig = Rig::new(dir, &options(2));
+    rig.write(0, "complete", &pattern(1, 40_000));
+    rig.write(1, "replaced", b"what stood here before");
+    rig.write(0, "replaced", b"what stands here now");
+    rig.write(1, "deleted", &pattern(3, 100));
+    rig.delete("deleted").unwrap();
+    rig.put("empty");
+    let tail = rig.put("interrupted").tail.clone();
+    let appender = rig.attach(1, &tail).unwrap();
+    let appender = rig.append(1, appender, &pattern(4, 1000));
+    rig.run(1, async move { appender.seal(End::Interrupted).await }).unwrap();
+    rig.reopen("interrupted").unwrap();
+    // Goes on in the other log, and is cut by the kill.
+    let appender = rig.attach(0, &tail).unwrap();
+    let appender = rig.append(0, appender, &pattern(5, 500));
+    rig.settle();
+    drop(appender);
+    rig.kill();
+}
+
+fn check(dir: &Path, shards: usize) {
+    let rig = Rig::new(dir, &options(shards));
+    let read = |name: &str| rig.read(&rig.found(name).tail).unwrap();
+    assert!(read("complete") == pattern(1, 40_000));
+    assert_eq!(rig.found("complete").tail.state(), State::Complete);
+    assert_eq!(&rig.found("complete").attributes[..], b"about complete");
+    assert_eq!(read("replaced"), b"what stands here now");
+    assert!(rig.find("deleted").unwrap().is_none());
+    assert!(read("empty").is_empty());
+    assert_eq!(read("interrupted"), [pattern(4, 1000), pattern(5, 500)].concat());
+    let tail = rig.found("interrupted").tail.clone();
+    assert_eq!(tail.epochs().take(3).collect::<Vec<_>>(), [(1, 0), (2, 1000), (3, 1500)]);
+    assert_eq!(tail.state(), State::Interrupted);
+    assert_eq!(rig.stores.iter().map(|store| store.names().count()).sum::<usize>(), 4);
+    rig.kill();
+}
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+}
+
+fn copy_dir(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            std::fs::create_dir(&target).unwrap();
+            copy_dir(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), &target).unwrap();
+        }
+    }
+}
