@@ -120,6 +120,7 @@ pub struct ShardImage {
     bulk_number: u32,
     names: Vec<Entry>,
     damaged: BTreeSet<u64>,
+    epoch_floor: u64,
     lock: Arc<dyn Send + Sync>,
 }
 
@@ -158,7 +159,7 @@ impl Store {
         let used: u64 = image.bulk_held.iter().map(|segment| segment.used() - HEADER).sum();
         metrics.dead_bytes.set(dead as i64);
         metrics.live_bytes.set((used - dead) as i64);
-        let mut index = Index::new(image.shard, image.boot, image.damaged);
+        let mut index = Index::new(image.shard, image.boot, image.damaged, image.epoch_floor);
         image.names.into_iter().for_each(|entry| index.recovered(entry));
         let core = Core::new(core::Parts {
             shard: image.shard,

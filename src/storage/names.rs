@@ -75,7 +75,9 @@ impl Names {
         let created_ms = shard::current().wall().unix_millis();
         Ok(critical(|| {
             let mut index = self.core.index.borrow_mut();
-            let tail = Arc::new(Tail::new(index.next_version(), key.hash(), self.core.shards));
+            index.remember_epoch(&key);
+            let (uid, epoch) = (index.next_version(), index.epoch_floor + 1);
+            let tail = Arc::new(Tail::new(uid, epoch, key.hash(), self.core.shards));
             let entry = Rc::new(Entry { key, attributes, created_ms, home, tail });
             let ticket = index.decide(&self.core, entry.key.clone(), Change::Put(entry.clone()));
             (entry, ticket)
@@ -89,6 +91,7 @@ impl Names {
             let mut index = self.core.index.borrow_mut();
             let damaged = index.check(key.hash()).is_err();
             let stands = index.map.get(key).is_some_and(|found| found.entry.is_some());
+            index.remember_epoch(key);
             (stands || damaged).then(|| {
                 let version = index.next_version();
                 index.decide(&self.core, key.clone(), Change::Delete(version))
@@ -159,6 +162,8 @@ pub(super) struct Index {
     /// Placement hashes of names whose latest record is lost.
     damaged: BTreeSet<u64>,
     next_version: u64,
+    /// No stream of a name that was replaced or deleted here had a later epoch.
+    epoch_floor: u64,
 }
 
 struct Pending {
@@ -184,15 +189,24 @@ const COUNT_BITS: u32 = 34;
 pub(super) const SHARDS_MAX: usize = 1 << SHARD_BITS;
 
 impl Index {
-    pub(super) fn new(shard: ShardId, boot: u32, damaged: BTreeSet<u64>) -> Self {
+    pub(super) fn new(shard: ShardId, boot: u32, damaged: BTreeSet<u64>, epoch_floor: u64) -> Self {
         let first = (u64::from(boot) << (SHARD_BITS + COUNT_BITS)) | (u64::from(shard.0) << COUNT_BITS);
-        Index { map: BTreeMap::new(), pending: VecDeque::new(), told: 0, damaged, next_version: first + 1 }
+        let next_version = first + 1;
+        Index { map: BTreeMap::new(), pending: VecDeque::new(), told: 0, damaged, next_version, epoch_floor }
     }
 
     /// A name as recovery found it.
     pub(super) fn recovered(&mut self, entry: Entry) {
         let key = entry.key.clone();
         self.map.insert(key, Found { entry: Some(Rc::new(entry)), ticket: Ticket(0) });
+    }
+
+    /// A name's next stream begins in an epoch that its readers do not know yet, or they would take it for the one
+    /// before. One floor for all names costs nothing to keep once a name is gone.
+    fn remember_epoch(&mut self, key: &Key) {
+        if let Some(entry) = self.map.get(key).and_then(|found| found.entry.as_ref()) {
+            self.epoch_floor = self.epoch_floor.max(entry.tail.epoch());
+        }
     }
 
     fn check(&self, key_hash: u64) -> Result<(), StoreError> {
@@ -241,6 +255,7 @@ impl Core {
         let record = match change {
             Change::Put(entry) => Record::Name {
                 uid: entry.tail.uid(),
+                epoch: entry.tail.epochs().next().map_or(1, |(first, _)| first),
                 created_ms: entry.created_ms,
                 home: entry.home,
                 space,

@@ -97,6 +97,7 @@ pub(super) fn open_all(
             bulk_number,
             names: std::mem::take(&mut owned.names[shard]),
             damaged: std::mem::take(&mut owned.damaged[shard]),
+            epoch_floor: facts.epoch_max,
             lock: lock.clone(),
         });
     }

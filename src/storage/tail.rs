@@ -96,8 +96,8 @@ const KNOWN: u64 = 1 << 32;
 const VERIFIED: u64 = 1 << 33;
 
 impl Tail {
-    /// An empty open stream in epoch 1.
-    pub(super) fn new(uid: u64, key_hash: u64, shards: usize) -> Self {
+    /// An empty open stream in epoch `first_epoch`.
+    pub(super) fn new(uid: u64, first_epoch: u64, key_hash: u64, shards: usize) -> Self {
         Tail {
             uid,
             key_hash,
@@ -107,7 +107,7 @@ impl Tail {
             holders: AtomicU64::new(0),
             attached_epoch: AtomicU64::new(0),
             fence: AtomicU64::new(0),
-            epochs: Epochs::new(),
+            epochs: Epochs::new(first_epoch),
             runs: AppendList::new(),
             listed: AtomicBool::new(false),
         }

@@ -19,7 +19,7 @@
 //! | kind | | payload |
 //! |---|---|---|
 //! | 1 | Boot | `shards` u16 |
-//! | 2 | Name | `uid` u64, `created_ms` u64, `home` u16, `space` u8, `key` bytes, `attributes` bytes |
+//! | 2 | Name | `uid` u64, `epoch` u64, `created_ms` u64, `home` u16, `space` u8, `key` bytes, `attributes` bytes |
 //! | 3 | Delete | `version` u64, `space` u8, `key` bytes |
 //! | 4 | Mark | `uid` u64, `epoch` u64, `start` u64, `total` u64, `end` u8, `log` u16, `segment` u32, `generation` u32, `offset` u64, `len` u64, then one u32 checksum per window |
 //! | 5 | Epoch | `uid` u64, `epoch` u64, `cut` u64 |
@@ -77,6 +77,8 @@ pub enum Record<'a> {
     Name {
         /// Its stream, which is its version too.
         uid: u64,
+        /// The stream's first epoch: greater than any that a stream of this name had before.
+        epoch: u64,
         /// When it was put.
         created_ms: u64,
         /// The log of its first appender.
@@ -250,9 +252,10 @@ fn encode_payload(record: &Record<'_>, out: &mut Vec<u8>) -> u8 {
             out.extend_from_slice(&shards.to_le_bytes());
             BOOT
         }
-        Record::Name { uid, created_ms, home, space, key, attributes } => {
-            out.extend_from_slice(&uid.to_le_bytes());
-            out.extend_from_slice(&created_ms.to_le_bytes());
+        Record::Name { uid, epoch, created_ms, home, space, key, attributes } => {
+            for value in [uid, epoch, created_ms] {
+                out.extend_from_slice(&value.to_le_bytes());
+            }
             out.extend_from_slice(&home.0.to_le_bytes());
             out.push(*space);
             put_bytes(out, key);
@@ -307,6 +310,7 @@ pub fn decode_payload(kind: u8, payload: &[u8]) -> Option<Record<'_>> {
         BOOT => Record::Boot { shards: input.u16()? },
         NAME => Record::Name {
             uid: input.u64()?,
+            epoch: input.u64()?,
             created_ms: input.u64()?,
             home: LogId(input.u16()?),
             space: input.u8()?,
@@ -427,9 +431,10 @@ pub(super) mod tests {
     pub fn record() -> impl Strategy<Value = Record<'static>> {
         prop_oneof![
             any::<u16>().prop_map(|shards| Record::Boot { shards }),
-            (any::<u64>(), any::<u64>(), any::<u16>(), any::<u8>(), bytes(80), bytes(300)).prop_map(
-                |(uid, created_ms, home, space, key, attributes)| Record::Name {
+            (any::<[u64; 3]>(), any::<u16>(), any::<u8>(), bytes(80), bytes(300)).prop_map(
+                |([uid, epoch, created_ms], home, space, key, attributes)| Record::Name {
                     uid,
+                    epoch,
                     created_ms,
                     home: LogId(home),
                     space,

@@ -72,7 +72,11 @@ pub struct Facts {
     pub names: BTreeMap<Key, NameFact>,
     /// Marks by stream.
     pub marks: HashMap<u64, Vec<MarkFact>>,
-    /// Epochs by stream: number and cut.
+    /// The first epoch of each stream.
+    pub first_epochs: HashMap<u64, u64>,
+    /// The highest number of any epoch, of streams that are gone too.
+    pub epoch_max: u64,
+    /// Later epochs by stream: number and cut.
     pub epochs: HashMap<u64, BTreeMap<u64, u64>>,
     /// Lost records about names, by placement hash.
     pub lost_names: HashMap<u64, Vec<Written>>,
@@ -239,13 +243,16 @@ impl Facts {
             return;
         }
         match record {
-            Record::Name { uid, created_ms, home, space, key, attributes } => {
+            Record::Name { uid, epoch, created_ms, home, space, key, attributes } => {
+                self.first_epochs.insert(uid, epoch);
+                self.epoch_max = self.epoch_max.max(epoch);
                 let stands = Stands { created_ms, home, attributes: attributes.into_owned() };
                 self.name(space, key, uid, written, Some(stands));
             }
             Record::Delete { version, space, key } => self.name(space, key, version, written, None),
             Record::Mark(mark) => self.mark(written, unsynced, mark),
             Record::Epoch { uid, epoch, cut } => {
+                self.epoch_max = self.epoch_max.max(epoch);
                 self.epochs.entry(uid).or_default().insert(epoch, cut);
             }
             Record::Boot { .. } | Record::SyncMark | Record::Abort { .. } => {}

@@ -35,8 +35,9 @@ pub struct Settled {
 pub fn settle(facts: &mut Facts, segments: &Segments, uid: u64, key_hash: u64, shards: usize) -> Settled {
     let marks = facts.marks.remove(&uid).unwrap_or_default();
     let mut epochs = facts.epochs.remove(&uid).unwrap_or_default();
-    epochs.insert(1, 0);
-    let tail = Arc::new(Tail::new(uid, key_hash, shards));
+    let first_epoch = facts.first_epochs.remove(&uid).unwrap_or(1);
+    epochs.insert(first_epoch, 0);
+    let tail = Arc::new(Tail::new(uid, first_epoch, key_hash, shards));
     let mut settled =
         Settled { tail: tail.clone(), raised: None, last_mark: None, damaged: false, unsynced: Vec::new() };
     let len = settled.place_runs(&marks, &epochs, segments);

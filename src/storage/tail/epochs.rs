@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 /// One epoch: a stretch of the stream that one appender wrote.
 pub struct Epoch {
-    /// Its number, from 1.
+    /// Its number; greater than that of any epoch that a stream of the same name had before.
     pub number: u64,
     /// The offset where it began, which is where the one before ended.
     pub start: u64,
@@ -17,9 +17,9 @@ pub struct Epoch {
 pub struct Epochs(Epoch);
 
 impl Epochs {
-    /// The first epoch.
-    pub fn new() -> Self {
-        Epochs(Epoch { number: 1, start: 0, next: OnceLock::new() })
+    /// The first epoch, numbered `first`.
+    pub fn new(first: u64) -> Self {
+        Epochs(Epoch { number: first, start: 0, next: OnceLock::new() })
     }
 
     /// Oldest first.
@@ -58,7 +58,7 @@ mod tests {
     /// Catches `<` for `<=`, admitting an old epoch beyond its cut, and admitting unknown epochs.
     #[test]
     fn an_old_epoch_is_admitted_up_to_its_cut_and_no_further() {
-        let epochs = Epochs::new();
+        let epochs = Epochs::new(1);
         assert!(epochs.admits(1, u64::MAX), "the current epoch has no end yet");
         epochs.push(2, 100);
         epochs.push(5, 100);
