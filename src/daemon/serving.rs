@@ -113,6 +113,7 @@ pub async fn serve(parts: Parts, unparks: Vec<Arc<Unpark>>) {
 
     doors.gate.closing().await;
     vitals.set_stage(Stage::Draining);
+    streams.end_spies();
     let deadline = shard.now() + Duration::from(config.drain_timeout);
     if timer::until(deadline, doors.finished()).await.is_none() {
         tracing::info!(connections = doors.connections.open(), "cutting what did not finish");

@@ -116,6 +116,11 @@ impl Streams {
         streams
     }
 
+    /// Ends the spies: they would go on for ever, and nothing waits for an end of theirs.
+    pub fn end_spies(&self) {
+        self.spies.close();
+    }
+
     /// Takes no new producers, and resolves once those that are there have sealed their streams; spies end then.
     pub async fn drain(&self) {
         self.producing.close();
