@@ -97,6 +97,9 @@ pub async fn not_opened(exchange: &mut Exchange, id: &Id, refusal: &OpenError) -
                 format!("The stream with ID {} is complete with {offset} bytes; it takes no more", id.text());
             misplaced(exchange, Status::CONFLICT, *offset, *epoch, State::Complete, &message).await
         }
+        OpenError::MetadataTooLong(_) => {
+            error(exchange, Status::HEADERS_TOO_LARGE, &refusal.to_string()).await
+        }
         OpenError::Store(refusal) => store_error(exchange, refusal).await,
     }
 }

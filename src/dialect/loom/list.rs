@@ -5,7 +5,8 @@
 //! ```
 //!
 //! An id that is not UTF-8 is percent-encoded, with `"id_encoding":"percent"` behind it. `metadata` is missing
-//! where there is none. The next page begins with `start_after` the last id. Lives on: the connection's shard.
+//! where there is none. The next page begins with `start_after` the last id; `has_more` says whether there is one,
+//! as a page may end early where metadata is large. Lives on: the connection's shard.
 
 use super::{Loom, answer};
 use crate::codec::text::percent_encode;

@@ -20,6 +20,9 @@ use std::rc::Rc;
 /// Names handled between two looks at the rest of the shard's work.
 const TURN: usize = 256;
 
+/// Metadata on one owner's part of a page: behind so many bytes it ends, so that no page is without bound.
+const METADATA_MAX: usize = 1 << 20;
+
 /// Which names.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Query {
@@ -43,7 +46,7 @@ pub struct Page {
 }
 
 impl Streams {
-    /// The first names that fit `query`.
+    /// The first names that fit `query`; fewer than its limit where metadata is large.
     pub async fn list(&self, query: Query) -> Result<Page, StoreError> {
         let mut pages = Vec::new();
         for owner in shard::current().all() {
@@ -73,14 +76,16 @@ impl Streams {
     pub(super) async fn list_owned(self: Rc<Self>, query: Query) -> Result<Page, StoreError> {
         let mut page = Page { streams: Vec::new(), has_more: false };
         let mut names = Walk::new(&self, query.prefix, query.after);
+        let mut metadata = 0;
         while let Some(entry) = names.next().await {
             if query.state.is_some_and(|state| state != entry.tail.state()) {
                 continue;
             }
-            if page.streams.len() == query.limit {
+            if page.streams.len() == query.limit || metadata > METADATA_MAX {
                 page.has_more = true;
                 break;
             }
+            metadata += entry.attributes.len();
             page.streams.push(found_of(Id::of_key(&entry.key), &entry));
         }
         self.store.names().committed(names.depends_on).await?;
@@ -149,13 +154,16 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// The first `limit` of sorted parts.
+/// The first `limit` of sorted parts. Behind the last name of a part that has more, nobody knows what comes first.
 fn merge(pages: Vec<Page>, limit: usize) -> Page {
-    let has_more = pages.iter().any(|page| page.has_more);
+    let ends = pages.iter().filter(|page| page.has_more).filter_map(|page| page.streams.last());
+    let horizon = ends.map(|last| last.id.clone()).min();
     let mut streams: Vec<Found> = pages.into_iter().flat_map(|page| page.streams).collect();
     // The sort finds the sorted parts by itself, and so merges them.
     streams.sort_by(|one, other| one.id.cmp(&other.id));
-    let has_more = has_more || streams.len() > limit;
-    streams.truncate(limit);
+    let known =
+        streams.iter().take_while(|found| horizon.as_ref().is_none_or(|end| found.id <= *end)).count();
+    let has_more = horizon.is_some() || known > limit;
+    streams.truncate(known.min(limit));
     Page { streams, has_more }
 }

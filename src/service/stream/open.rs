@@ -26,6 +26,11 @@ pub struct Open {
     pub metadata: Bytes,
 }
 
+impl Open {
+    /// The longest metadata, well below what a record of the store can hold.
+    pub const METADATA_MAX: usize = 256 * 1024;
+}
+
 /// Where a producer goes on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Resume {
@@ -56,6 +61,8 @@ pub enum OpenError {
         /// Its epoch.
         epoch: u64,
     },
+    /// The metadata has so many bytes, more than [`Open::METADATA_MAX`].
+    MetadataTooLong(usize),
     /// The store refused.
     Store(StoreError),
 }
@@ -75,6 +82,9 @@ impl fmt::Display for OpenError {
                 write!(f, "the stream is {offset} bytes long in epoch {epoch}")
             }
             OpenError::Complete { offset, .. } => write!(f, "the stream ended at {offset} bytes"),
+            OpenError::MetadataTooLong(len) => {
+                write!(f, "the metadata has {len} bytes; up to {} are kept", Open::METADATA_MAX)
+            }
             OpenError::Store(error) => error.fmt(f),
         }
     }
@@ -127,6 +137,9 @@ impl Streams {
     /// That the name is committed is part of [`Producer::end`].
     pub async fn open(self: &Rc<Self>, id: Id, open: Open) -> Result<Producer, OpenError> {
         let Open { force, metadata } = open;
+        if metadata.len() > Open::METADATA_MAX {
+            return Err(OpenError::MetadataTooLong(metadata.len()));
+        }
         let question = Ask::Open { id: id.clone(), home: self.store.log(), force, metadata };
         self.open_in_task(id, question, None).await
     }

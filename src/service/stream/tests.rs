@@ -453,6 +453,40 @@ fn pages_are_the_whole_in_order() {
     }
 }
 
+/// Catches a page of any size, and one that ends early and leaves names out that lie before its end.
+#[test]
+fn pages_with_large_metadata_are_shorter_and_leave_nothing_out() {
+    for seed in seeds(4) {
+        let fleet = Fleet::new(seed);
+        let names: Vec<String> = (0..40).map(|number| format!("m-{number:02}")).collect();
+        for name in &names {
+            // Shorter ones on some owners, so that their parts reach further.
+            let len = if fleet.world.chance().one_in(2) { 200_000 } else { 10 };
+            let open = Open { force: false, metadata: vec![b'1'; len].into() };
+            let id = id(name);
+            let opened = fleet.run(0, async move |streams| streams.open(id, open).await);
+            fleet.world.enter(0, |_| drop(opened.expect("free")));
+        }
+        let (mut listed, mut after, mut pages) = (Vec::new(), None, 0);
+        loop {
+            let page = fleet.list(fleet.any(), Query { after, ..all() });
+            let metadata: usize = page.streams.iter().map(|found| found.metadata.len()).sum();
+            assert!(metadata < SHARDS * 1_300_000, "{metadata} bytes of metadata on a page");
+            listed.extend(page.streams.iter().map(|found| found.id.text().into_owned()));
+            after = page.streams.last().map(|found| Bytes::copy_from_slice(found.id.as_bytes()));
+            pages += 1;
+            if !page.has_more {
+                break;
+            }
+        }
+        assert_eq!(listed, names);
+        assert!(pages > 1, "some page ended early");
+        let open = Open { force: false, metadata: vec![b'1'; Open::METADATA_MAX + 1].into() };
+        let refused = fleet.run(0, async move |streams| streams.open(id("big"), open).await.map(drop));
+        assert_eq!(refused, Err(OpenError::MetadataTooLong(Open::METADATA_MAX + 1)));
+    }
+}
+
 /// Catches an id that stays taken by a stream that nobody was told of.
 #[test]
 fn a_full_disk_is_told_before_anything_is_promised() {
