@@ -1,7 +1,5 @@
 //! The service on virtual shards: every seed is another order of messages, tasks, syncs and worker jobs.
 
-mod prompt;
-
 use super::*;
 use crate::runtime::mailbox::Mesh;
 use crate::runtime::sim::{SimDisk, World, seeds};
@@ -27,7 +25,7 @@ impl Fleet {
     }
 
     fn on(seed: u64, disk: SimDisk) -> Self {
-        let shared: Arc<dyn Disk> = Arc::new(prompt::Prompt(disk.clone()));
+        let shared: Arc<dyn Disk> = Arc::new(disk.clone());
         let options = Options {
             shards: SHARDS,
             durability: Durability::Sync,
