@@ -10,7 +10,6 @@ use millpond::storage::Durability;
 use rustix::fs::sendfile;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use std::io::Read;
-use std::os::fd::OwnedFd;
 use store::{Rig, options, pattern};
 
 /// Catches giving a dead segment's file back by any other way than unlinking it.
@@ -44,7 +43,7 @@ fn a_late_reader_gets_the_bytes_that_were_sent() {
     }
     rig.settle();
     let mut received = Vec::new();
-    std::fs::File::from(OwnedFd::from(theirs)).read_to_end(&mut received).unwrap();
+    std::fs::File::from(theirs).read_to_end(&mut received).unwrap();
     let wrong = received.iter().zip(&bytes).filter(|(got, sent)| got != sent).count();
     assert_eq!((received.len(), wrong), (bytes.len(), 0));
 }

@@ -71,8 +71,9 @@ impl Handout {
             }
         }
         let pieces = images.into_iter().zip(mailboxes).zip(sockets);
-        let parts = pieces.map(|((image, mailbox), sockets)| Some(make(image, mailbox, sockets))).collect();
-        Handout { parts: Arc::new(std::sync::Mutex::new(parts)) }
+        let parts: Vec<_> =
+            pieces.map(|((image, mailbox), sockets)| Some(make(image, mailbox, sockets))).collect();
+        Handout { parts: Arc::new(parts.into()) }
     }
 
     /// The parts of shard `id`.

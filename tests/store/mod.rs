@@ -277,6 +277,9 @@ pub fn pattern(seed: u64, len: usize) -> Vec<u8> {
     (0..len.div_ceil(8)).flat_map(|_| chance.next().to_le_bytes()).take(len).collect()
 }
 
+/// A write: where, and what.
+type Written = (u64, Vec<u8>);
+
 /// The machine's files, with faults.
 pub struct TestDisk {
     state: Arc<State>,
@@ -293,7 +296,7 @@ pub struct State {
     /// What happened: `write journal-0/00000000.mpj`, `sync …` when one begins, `synced …`, `create …`, `remove …`.
     events: Mutex<Vec<String>>,
     /// Writes since the last sync of each file: where, and what was there before.
-    unsynced: Mutex<HashMap<PathBuf, Vec<(u64, Vec<u8>)>>>,
+    unsynced: Mutex<HashMap<PathBuf, Vec<Written>>>,
     frozen: AtomicBool,
     pub writebacks: AtomicU64,
 }

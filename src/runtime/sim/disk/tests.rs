@@ -1,20 +1,32 @@
 //! What the simulated disk keeps, what it loses, and when it says so.
 
 use super::{Faults, SimDisk};
+use crate::runtime::clock::Clock;
 use crate::runtime::entropy::Entropy;
+use crate::runtime::shard::Parts;
 use crate::runtime::sim::{World, seeds};
-use crate::runtime::{Disk, File, shard};
+use crate::runtime::{Disk, File, Shard, ShardId, shard};
 use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Waker};
 
 const FILE: &str = "d/file";
 const LEN: u64 = 64 * 1024;
 
+/// A disk with a durable file, and a shard entered on this thread: off a shard a sync completes by itself.
 fn disk_with_file(seed: u64) -> (SimDisk, File) {
     let disk = SimDisk::new(seed);
+    shard::enter(Some(Shard::new(Parts {
+        id: ShardId(0),
+        count: 1,
+        clock: Clock::Simulated { nanos: Rc::default() },
+        entropy: Entropy::from_seed(seed),
+        disk: Arc::new(disk.clone()),
+        unpark: Box::new(|| {}),
+    })));
     disk.create_dir(Path::new("d")).unwrap();
     let file = disk.create(Path::new(FILE), LEN).unwrap();
     disk.sync_dir(Path::new("d")).unwrap();
