@@ -48,6 +48,27 @@ const BANNED: &[(&str, &[&str], InTests, &str)] = &[
     ("unimplemented!", &[], InTests::MustNot, "implement it, or refuse the input with an error"),
 ];
 
+/// The one file that may name glommio. Whoever polls one of its operations again and again, as a select does,
+/// overflows the operation's 16-bit count; the driver knows that, and nobody else can do it.
+const GLOMMIO_IN: &str = "src/runtime/driver.rs";
+
+/// Parts of glommio that are used nowhere, and why.
+const GLOMMIO_WITHOUT: &[(&str, &str)] = &[
+    (
+        "DmaFile",
+        "its probe for polled I/O takes an empty file for a yes and keeps it, and reads then fail; use `runtime::file`",
+    ),
+    (
+        "spsc_queue",
+        "both ends can be cloned, and two writers corrupt the heap in safe code; use `runtime::lane`",
+    ),
+    (
+        "Latency::Matters",
+        "it arms a preempt timer that parks the thread while tasks can run; use a task of the shard",
+    ),
+    ("glommio::net", "its sockets wait for readiness instead of completions; use `runtime::ring`"),
+];
+
 /// Words that tell where a text was written or planned instead of what it says. Split, so that this file is
 /// clean by its own rule.
 const WORDS: &[&str] = &[
@@ -88,6 +109,7 @@ rules! {
     every_file_says_what_it_is_for: openings,
     unsafe_stays_in_runtime_and_is_argued: unsafety,
     calls_stand_where_they_may: banned,
+    the_driver_alone_names_glommio_and_not_its_traps: glommio,
     every_source_file_is_compiled: orphans,
     benches_and_fuzz_targets_are_registered: registrations,
     files_can_be_read_in_one_sitting: lengths,
@@ -346,6 +368,34 @@ fn banned(files: &[File]) -> Vec<Finding> {
                     || (*in_tests == InTests::May && at >= tests_from);
                 if !exempt && has_word(line, call) {
                     findings.push(file.finding(at + 1, format!("`{call}` has no place here: {instead}")));
+                }
+            }
+        }
+    }
+    findings
+}
+
+fn glommio(files: &[File]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for file in files.iter().filter(|file| file.is_source()) {
+        let code = code_only(&file.text);
+        // The line of a whole path, so that `use glommio::{net::X}` is seen; and each line as it stands.
+        let mut named: BTreeSet<(usize, String)> = BTreeSet::new();
+        for (at, _) in words_of(&code).into_iter().filter(|(_, word)| *word == "glommio") {
+            let line = code[..at].matches('\n').count() + 1;
+            if file.path != GLOMMIO_IN {
+                findings.push(file.finding(line, format!("names glommio; only {GLOMMIO_IN} may")));
+            }
+            let mut targets = Vec::new();
+            use_tree(&code[at + "glommio".len()..], &["glommio".into()], &mut targets);
+            named.extend(targets.into_iter().map(|target| (line, target.join("::"))));
+        }
+        named.extend(code.lines().enumerate().map(|(at, line)| (at + 1, line.into())));
+        let mut seen = BTreeSet::new();
+        for (line, text) in &named {
+            for (part, reason) in GLOMMIO_WITHOUT.iter().filter(|(part, _)| has_word(text, part)) {
+                if seen.insert((line, part)) {
+                    findings.push(file.finding(*line, format!("`{part}` is used nowhere: {reason}")));
                 }
             }
         }
@@ -735,6 +785,26 @@ mod caught {
         finds(banned, &[("src/net/a.rs", "#[cfg(test)]\nmod tests { Instant::now(); }")], &[]);
         finds(banned, &[("src/cli/a.rs", "println!()"), ("src/runtime/clock.rs", "Instant::now()")], &[]);
         finds(banned, &[("src/net/a.rs", "// dbg!\nlet a = \"todo!\"; my_println!()")], &[]);
+    }
+
+    #[test]
+    fn glommio_out_of_place_or_a_trap_of_it() {
+        finds(glommio, &[("src/net/a.rs", "\nuse glommio::timer;")], &["src/net/a.rs:2"]);
+        finds(
+            glommio,
+            &[("src/runtime/ring.rs", "async { glommio::yield_if_needed().await }")],
+            &["src/runtime/ring.rs:1"],
+        );
+        let driver = GLOMMIO_IN;
+        let at_1: &[&str] = &["src/runtime/driver.rs:1"];
+        for (part, _) in GLOMMIO_WITHOUT {
+            finds(glommio, &[(driver, &format!("let a = {part}::new();"))], at_1);
+        }
+        finds(glommio, &[(driver, "use glommio::{CpuSet, net::TcpListener};")], at_1);
+        finds(glommio, &[(driver, "use glommio::{\n    Latency::{Matters, NotImportant},\n};")], at_1);
+        finds(glommio, &[("src/storage/a.rs", "fn open(file: DmaFile) {}")], &["src/storage/a.rs:1"]);
+        let clean = "use glommio::{CpuSet, io::BufferedFile};\n// DmaFile\nlet a = \"glommio::net\"; my_glommio::net();";
+        finds(glommio, &[(driver, clean), ("src/net/a.rs", "//! glommio hosts us.\nuse crate::net;")], &[]);
     }
 
     #[test]
