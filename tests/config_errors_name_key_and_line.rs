@@ -94,6 +94,26 @@ fn serve_refuses_s3_off_loopback_without_keys() {
 }
 
 #[test]
+fn serve_refuses_limits_that_it_would_not_enforce() {
+    let dir = tempfile::tempdir().expect("directory");
+    let limits = "[loom]\nretention = { max_age = \"30d\", max_bytes = \"0B\" }\nquota = \"1GiB\"\n";
+    fs::write(dir.path().join("m.toml"), limits).expect("file");
+    let expected = [
+        r#"m.toml:2: loom.retention.max_age = "30d": this version does not enforce it; accepted: "0s", which is no limit"#,
+        r#"m.toml:3: loom.quota = "1GiB": this version does not enforce it; accepted: "0B", which is no limit"#,
+    ];
+    for command in ["serve", "check-config"] {
+        let output = millpond(dir.path(), &[command, "--config", "m.toml"]).output().expect("run");
+        assert_refused(&output, &expected);
+        assert_eq!(names(dir.path()), ["m.toml"], "{command}");
+    }
+    // What is not served cannot break a promise.
+    let mut off = millpond(dir.path(), &["check-config", "--config", "m.toml"]);
+    let output = off.env("MILLPOND_LOOM_ENABLED", "false").output().expect("run");
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
+}
+
+#[test]
 fn variables_are_held_to_the_same_rules() {
     let dir = tempfile::tempdir().expect("directory");
     let output = millpond(dir.path(), &["check-config"])

@@ -22,6 +22,7 @@ pub(super) fn all(config: &mut Config, reader: &mut Reader<'_>) {
     rules.bounds(config);
     rules.listeners(config);
     rules.certificates(config);
+    rules.unenforced(config);
     rules.vblob(config);
     rules.s3(config);
     rules.remote(config);
@@ -155,6 +156,33 @@ impl Rules<'_, '_> {
             let broken =
                 self.failed(&format!("{section}.cert_file")) || self.failed(&format!("{section}.key_file"));
             self.demand(whole || broken, &key, quoted(path), "only a part of what TLS needs", &accepted);
+        }
+    }
+
+    /// Who sets a limit counts on it: one that nothing enforces is refused rather than kept in silence.
+    fn unenforced(&mut self, config: &Config) {
+        let loom = &config.loom;
+        if !loom.enabled {
+            return;
+        }
+        let limits = [
+            (
+                "loom.retention.max_age",
+                loom.retention.max_age.is_zero(),
+                quoted(loom.retention.max_age),
+                "0s",
+            ),
+            (
+                "loom.retention.max_bytes",
+                loom.retention.max_bytes == ByteSize(0),
+                quoted(loom.retention.max_bytes),
+                "0B",
+            ),
+            ("loom.quota", loom.quota == ByteSize(0), quoted(loom.quota), "0B"),
+        ];
+        for (key, is_zero, value, zero) in limits {
+            let accepted = format!("{zero:?}, which is no limit");
+            self.demand(is_zero, key, value, "this version does not enforce it", &accepted);
         }
     }
 

@@ -105,12 +105,16 @@ impl Config {
         keys.into_iter().map(|key| Change { reloadable: self.is_reloadable(new, &key), key }).collect()
     }
 
-    /// Certificates, tokens, ion modules, the log level and retention apply to what comes next;
-    /// everything else is woven into sockets, files and threads that already exist. Turning TLS on or
+    /// Certificates, tokens, ion modules, the log level, retention and what becomes of interrupted streams
+    /// apply to what comes next; everything else is woven into sockets, files and threads that already exist. Turning TLS on or
     /// off changes what a bound listener speaks, so only certificates that replace others count.
     fn is_reloadable(&self, new: &Self, key: &str) -> bool {
         match key.split('.').collect::<Vec<_>>()[..] {
-            ["log_level"] | ["ion", "module"] | [_, "tokens"] | [_, "retention", _] => true,
+            ["log_level"]
+            | ["loom", "interrupted"]
+            | ["ion", "module"]
+            | [_, "tokens"]
+            | [_, "retention", _] => true,
             [section, "tls", _] => [self, new].iter().all(|config| config.has_tls(section)),
             ["micro", "tls_cert_file" | "tls_key_file" | "tls_client_ca_file"] => {
                 self.micro.enable_tls && new.micro.enable_tls
@@ -325,6 +329,18 @@ mod tests {
         (
             "[loom]\ntls = { cert_file = \"/c.pem\", key_file = \"/k.pem\" }",
             "F:2: loom.tls.cert_file = \"/c.pem\": TLS is not available in this version; accepted: no loom.tls, and a proxy that speaks TLS in front of a loopback or unix listener",
+        ),
+        (
+            "[loom]\nretention = { max_age = \"1h\" }",
+            "F:2: loom.retention.max_age = \"1h\": this version does not enforce it; accepted: \"0s\", which is no limit",
+        ),
+        (
+            "[loom.retention]\nmax_age = \"0s\"\nmax_bytes = \"1GiB\"",
+            "F:3: loom.retention.max_bytes = \"1GiB\": this version does not enforce it; accepted: \"0B\", which is no limit",
+        ),
+        (
+            "[loom]\n\nquota = \"1TiB\"",
+            "F:3: loom.quota = \"1TiB\": this version does not enforce it; accepted: \"0B\", which is no limit",
         ),
         (
             "[loom]\nlisen = \"127.0.0.1:1\"",
@@ -564,7 +580,7 @@ mod tests {
             ("MILLPOND_LOOM_ENABLED", "false"),
             ("MILLPOND_LOOM_TOKENS", "one, two"),
             ("MILLPOND_DOORS_SHARE", ""),
-            ("MILLPOND_LOOM_RETENTION_MAX_AGE", "1h"),
+            ("MILLPOND_SERPENTINE_RETENTION_MAX_AGE", "1h"),
             ("MILLPOND_SERPENTINE_BACKENDS", "docker=/run/docker.sock"),
             ("MILLPOND_S3_ACCESS_KEYS", "id:se:cret,other:x"),
             ("MILLPOND_REMOTE_S3_REGION", "eu"),
@@ -574,7 +590,7 @@ mod tests {
         assert_eq!((config.shards, config.loom.enabled), (3, false));
         assert!(config.loom.tokens.len() == 2 && config.loom.tokens[1].matches(b"two"));
         assert_eq!(config.doors.share, []);
-        assert_eq!(config.loom.retention.max_age, Period::secs(3600));
+        assert_eq!(config.serpentine.retention.max_age, Period::secs(3600));
         assert_eq!(config.serpentine.backends["docker"], std::path::Path::new("/run/docker.sock"));
         assert!(config.s3.access_keys[0].secret.matches(b"se:cret"));
         assert_eq!((config.remote.s3.region.as_str(), config.s3.region.as_str()), ("eu", "us-east-1"));
@@ -607,8 +623,8 @@ mod tests {
     #[test]
     fn changes_name_keys_and_whether_a_reload_is_enough() {
         let new = load(
-            "shards = 2\nlog_level = \"debug\"\n[loom]\ntokens = [\"t\"]\nlisten = \"127.0.0.1:1\"\n\
-             retention = { max_age = \"1h\" }\n[s3]\ntls = { cert_file = \"/c\", key_file = \"/k\" }\n",
+            "shards = 2\nlog_level = \"debug\"\n[loom]\ntokens = [\"t\"]\nlisten = \"127.0.0.1:1\"\ninterrupted = \"abort\"\n\
+             [s3]\ntls = { cert_file = \"/c\", key_file = \"/k\" }\n[ion]\nretention = { max_age = \"1h\" }\n",
         );
         let found = Config::default().changes(&new);
         let found: Vec<(&str, bool)> =
@@ -620,9 +636,10 @@ mod tests {
                 ("log_level", true),
                 ("loom.listen", false),
                 ("loom.tokens", true),
-                ("loom.retention.max_age", true),
+                ("loom.interrupted", true),
                 ("s3.tls.cert_file", false),
                 ("s3.tls.key_file", false),
+                ("ion.retention.max_age", true),
             ]
         );
         let renewed = load("[s3]\ntls = { cert_file = \"/c2\", key_file = \"/k\" }\n");

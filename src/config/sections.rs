@@ -73,7 +73,7 @@ section!(
     Admin {
         /// Where the admin endpoints listen.
         listen: Vec<Listen> = vec![Listen::loopback(9400)];
-        /// Bearer tokens that changes need when they come from off loopback.
+        /// Bearer tokens that changes need when they come from off loopback; so far nothing here changes anything.
         tokens: Vec<Secret> = Vec::new();
     }
 );
@@ -129,8 +129,7 @@ impl Tls {
 
 section!(
     #[derive(PartialEq, Eq)]
-    /// When old data of a stream gives way. The values are read and checked; applying them is the
-    /// business of whoever owns the streams.
+    /// When old data of a stream gives way.
     Retention {
         /// Older bytes go; 0 keeps them.
         max_age: Period = Period::default();
@@ -157,12 +156,12 @@ section!(
         tokens: Vec<Secret> = Vec::new();
         /// What readers get when a producer vanishes.
         interrupted: Interrupted = Interrupted::End;
-        /// When old bytes give way. Held here as read; whoever builds the dialect enforces it or says so.
+        /// When old bytes give way. This version keeps all bytes and refuses anything but zero.
         retention: Retention = Retention::default();
-        /// Certificates; loom refuses them as long as it cannot serve TLS.
+        /// Certificates. This version speaks no TLS here and refuses them.
         tls: Tls = Tls::default();
-        /// The most that all streams together may hold, 0 for no limit. Held here as read; whoever
-        /// builds the dialect enforces it or says so.
+        /// The most that all streams together may hold. This version sets no bound and refuses anything
+        /// but zero.
         quota: ByteSize = ByteSize(0);
     }
 );
