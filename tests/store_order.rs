@@ -49,7 +49,8 @@ fn the_cache_class_answers_at_once_and_syncs_within_the_interval() {
     rig.run(0, async move { appender.seal(End::Complete).await }).unwrap();
     assert_eq!(tail.state(), State::Complete);
     assert_eq!(tail.durable(), 0);
-    assert!(!rig.disk.take_events().iter().any(|event| event.starts_with("sync")), "no sync yet");
+    let events = rig.disk.take_events();
+    assert!(!events.iter().any(|event| event.starts_with("sync")), "no sync yet: {events:?}");
     (0..110).for_each(|_| rig.turn());
     assert_eq!(tail.durable(), 10);
     let events = rig.disk.take_events();

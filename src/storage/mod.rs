@@ -179,6 +179,8 @@ impl Store {
         let weak = Rc::downgrade(&core);
         shard.at_turn_end(Box::new(move || weak.upgrade().is_some_and(|core| core.end_turn())));
         shard::spawn("sync", sync::run(core.clone()));
+        // The first turn's end makes a segment, so that no appender has to wait for it.
+        core.nudge();
         Rc::new(Store { names: Names::new(core.clone()), core })
     }
 
