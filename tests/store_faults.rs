@@ -216,3 +216,53 @@ fn a_full_disk_refuses_names_before_the_journal_is_full() {
     assert!(rig.find("room again").unwrap().is_some());
     assert!(rig.find(&format!("{:0>3000}", count - 1)).unwrap().is_some());
 }
+
+/// Catches publishing what has no mark in the page cache yet: here the journal takes none any more.
+#[test]
+fn what_cannot_be_marked_is_not_published() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::new(dir.path(), &options(1, Durability::Cache));
+    let tail = rig.put("unmarked").tail.clone();
+    let appender = rig.attach(0, &tail).unwrap();
+    // A run that is long enough for all that follows.
+    let mut appender = rig.append(0, appender, &[7; 120_000]);
+    let (got, again) = rig.run(0, async move { (appender.reserve(60_000).await, appender) });
+    appender = again;
+    assert!(got.unwrap() > 20_000);
+    rig.disk.fail_creates("journal-0");
+    let mut turns = 0;
+    while tail.published() == appender.len() {
+        rig.on_shard(0, || appender.append(b"x")).unwrap();
+        rig.turn();
+        turns += 1;
+        assert!(turns < 20_000, "the journal is never full");
+    }
+    rig.settle();
+    let seen = tail.published();
+    assert!(seen > 120_000 && seen < appender.len());
+    drop(appender);
+    rig.kill();
+    let rig = Rig::new(dir.path(), &options(1, Durability::Cache));
+    assert_eq!(rig.read(&rig.found("unmarked").tail).unwrap().len() as u64, seen);
+}
+
+/// Catches a start that takes a sync's word for bytes which an earlier failed sync, unseen before the process was
+/// killed, left clean in the page cache and nowhere else.
+#[test]
+fn a_start_makes_durable_what_a_failed_sync_gave_up_unseen() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::new(dir.path(), &options(1, Durability::Cache));
+    let bytes = pattern(1, 30_000);
+    rig.settle();
+    rig.write(0, "given up", &bytes);
+    rig.turn();
+    // The kernel's writeback fails, and the process dies before it hears of it.
+    rig.disk.give_up_unsynced();
+    let disk = rig.kill();
+    let rig = Rig::on(disk, dir.path(), &options(1, Durability::Cache));
+    assert!(rig.read(&rig.found("given up").tail).unwrap() == bytes, "it is served");
+    let disk = rig.kill();
+    disk.lose_power(&millpond::runtime::entropy::Entropy::from_seed(1), u64::MAX);
+    let rig = Rig::on(disk, dir.path(), &options(1, Durability::Cache));
+    assert!(rig.read(&rig.found("given up").tail).unwrap() == bytes, "so it stays");
+}

@@ -297,6 +297,8 @@ pub struct State {
     events: Mutex<Vec<String>>,
     /// Writes since the last sync of each file: where, and what was there before.
     unsynced: Mutex<HashMap<PathBuf, Vec<Written>>>,
+    /// Writes that a failed sync gave up: the page cache holds them for clean, so no later sync stores them.
+    given_up: Mutex<HashMap<PathBuf, Vec<Written>>>,
     frozen: AtomicBool,
     pub writebacks: AtomicU64,
 }
@@ -317,6 +319,7 @@ impl TestDisk {
             slow_sync: AtomicBool::new(false),
             events: Mutex::default(),
             unsynced: Mutex::default(),
+            given_up: Mutex::default(),
             frozen: AtomicBool::new(false),
             writebacks: AtomicU64::new(0),
         };
@@ -349,9 +352,22 @@ impl State {
         std::mem::take(&mut *self.events.lock().unwrap())
     }
 
+    /// A writeback of everything fails, and nobody was told.
+    pub fn give_up_unsynced(&self) {
+        let mut given_up = self.given_up.lock().unwrap();
+        for (path, writes) in self.unsynced.lock().unwrap().drain() {
+            given_up.entry(path).or_default().extend(writes);
+        }
+    }
+
     /// Cuts the power: of what was not synced, each 512-byte sector survives or not, as `chance` has it.
     pub fn lose_power(&self, chance: &Entropy, survives_one_in: u64) {
-        let mut files: Vec<_> = self.unsynced.lock().unwrap().drain().collect();
+        // What was given up was written first, so it is undone last.
+        let mut lost = std::mem::take(&mut *self.given_up.lock().unwrap());
+        for (path, writes) in self.unsynced.lock().unwrap().drain() {
+            lost.entry(path).or_default().extend(writes);
+        }
+        let mut files: Vec<_> = lost.into_iter().collect();
         files.sort();
         for (path, writes) in files {
             let (Ok(file), Ok(now)) = (self.inner.open(&path), self.inner.read(&path)) else { continue };
@@ -476,11 +492,21 @@ impl FileOps for TestFile {
             }
             if self.state.sync_fails(&self.path) {
                 self.state.note("failed", &self.path);
+                if let Some(writes) = self.state.unsynced.lock().unwrap().get_mut(&self.path) {
+                    let covered = writes.drain(..covered.min(writes.len()));
+                    let mut given_up = self.state.given_up.lock().unwrap();
+                    given_up.entry(self.path.clone()).or_default().extend(covered);
+                }
                 return std::task::Poll::Ready(Err(io::Error::from_raw_os_error(5)));
             }
             self.state.note("synced", &self.path);
             if let Some(writes) = self.state.unsynced.lock().unwrap().get_mut(&self.path) {
-                writes.drain(..covered.min(writes.len()));
+                let mut given_up = self.state.given_up.lock().unwrap();
+                let given_up = given_up.entry(self.path.clone()).or_default();
+                for (at, bytes) in writes.drain(..covered.min(writes.len())) {
+                    let end = at + bytes.len() as u64;
+                    given_up.retain(|(lost, old)| *lost < at || lost + old.len() as u64 > end);
+                }
             }
             std::task::Poll::Ready(Ok(()))
         }))
