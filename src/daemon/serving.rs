@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
-/// Descriptors that are not connections: segments, rings, pipes, logs.
+/// Descriptors that are not connections: segments, rings, pipes, logs. Half of a limit that is smaller.
 const DESCRIPTORS_RESERVED: u64 = 512;
 
 /// Admin connections of one shard; beside the cap of the dialects.
@@ -144,7 +144,8 @@ struct Doors {
 
 impl Doors {
     fn new(config: &Config, shard: &Shard, metrics: Arc<ShardMetrics>) -> Rc<Self> {
-        let descriptors = preflight::open_files_max().saturating_sub(DESCRIPTORS_RESERVED).max(1);
+        let limit = preflight::open_files_max();
+        let descriptors = limit - DESCRIPTORS_RESERVED.min(limit / 2);
         let wanted = u64::from(config.limits.max_connections);
         let share = wanted.min(descriptors).div_ceil(shard.count() as u64);
         Self::with_room(share as usize, config, metrics)
