@@ -65,3 +65,17 @@ fn a_unix_socket_serves_as_well() {
     outcome.expect(0, "");
     assert_eq!(outcome.stdout, b"201 Created\n");
 }
+
+#[test]
+fn without_arguments_it_shows_its_usage_and_exits_1() {
+    for args in [&["stream"][..], &["stream", "http://127.0.0.1:9"]] {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_millpond"))
+            .args(args)
+            .stdin(std::process::Stdio::null())
+            .output()
+            .expect("millpond can be started");
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("Usage: millpond stream"), "{said}");
+    }
+}

@@ -1,6 +1,7 @@
 //! The command line: parses the arguments and runs the one command they name.
 //!
-//! Invariant: exit code 2 is a mistake in the arguments, 78 one in the configuration, 1 anything else.
+//! Invariant: exit code 2 is a mistake in the arguments (1 for `stream`, as its original does), 78 one in the
+//! configuration, 1 anything else.
 //! Runs on the main thread, before any shard exists.
 
 use std::ffi::OsString;
@@ -24,9 +25,17 @@ use args::{Cli, Command, StreamCli};
 pub fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
     if is_stream_tool(&args) {
-        return stream::run(StreamCli::parse_from(args).args);
+        return match StreamCli::try_parse_from(args) {
+            Ok(cli) => stream::run(cli.args),
+            Err(error) => misused(&error, STREAM_MISUSED),
+        };
     }
-    match Cli::parse_from(args).command {
+    let misuse = if args.get(1).is_some_and(|name| name == "stream") { STREAM_MISUSED } else { MISUSED };
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => return misused(&error, misuse),
+    };
+    match cli.command {
         Command::Serve(args) => serve::run(args),
         Command::CheckConfig(args) => check_config::run(args),
         Command::Pipe(args) => pipe::run(args),
@@ -34,6 +43,17 @@ pub fn main() -> ExitCode {
         Command::Tail(args) => tail::run(args),
         Command::Completions(args) => completions::run(args),
     }
+}
+
+/// A mistake in the arguments.
+const MISUSED: u8 = 2;
+/// The same for `stream`, whose original says so with 1; scripts may look for that.
+const STREAM_MISUSED: u8 = 1;
+
+/// Prints what clap has to say; help and version were asked for and are no mistake.
+fn misused(error: &clap::Error, code: u8) -> ExitCode {
+    let _ = error.print();
+    if error.use_stderr() { ExitCode::from(code) } else { ExitCode::SUCCESS }
 }
 
 /// Whether we were started through a link named `stream`, which stands in for loom's own producer.
