@@ -5,7 +5,7 @@
 use millpond::runtime::driver;
 use millpond::runtime::file::os::OsDisk;
 use millpond::runtime::file::{Disk, FileRange};
-use millpond::runtime::ring::accept::Acceptor;
+use millpond::runtime::ring::accept::{self, Acceptor};
 use millpond::runtime::ring::recv::{End, Receiver};
 use millpond::runtime::ring::send::{self, Outgoing};
 use millpond::runtime::ring::{self, buffers, poll, socket::Socket};
@@ -237,5 +237,25 @@ fn accepting_pauses_without_losing_anyone() {
         seen.sort_unstable();
         assert!(seen.into_iter().eq(0..600), "each client once");
         drop((acceptor, clients));
+    });
+}
+
+/// More connections wait in the backlog than may wait between kernel and accept loop: accepting stops at the bound and
+/// has to begin again by itself, however the stop and the emptying of the queue fall together.
+#[test]
+fn a_burst_beyond_the_bound_is_accepted_whole() {
+    on_a_shard(|| async {
+        let listener = Socket::listen_tcp("127.0.0.1:0".parse().expect("an address"), "").expect("loopback");
+        let addr = listener.local_addr().expect("bound").expect("TCP");
+        let acceptor = Acceptor::new(listener);
+        for burst in [accept::WAITING_MAX * 2 + 50, accept::WAITING_MAX, accept::WAITING_MAX + 1, 1] {
+            let clients: Vec<_> =
+                (0..burst).map(|_| TcpStream::connect(addr).expect("the backlog has room")).collect();
+            let mut accepted = Vec::new();
+            for _ in 0..burst {
+                accepted.push(acceptor.next().await.expect("a connection"));
+            }
+            drop((accepted, clients));
+        }
     });
 }

@@ -78,12 +78,12 @@ impl Sink for Queue {
             // SAFETY: a successful accept completion hands over a new descriptor that nobody else owns.
             unsafe { OwnedFd::from_raw_fd(fd as i32) }
         });
-        // A cancelled accept is a pause of our own making, not news.
-        if accepted.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::ECANCELED)) {
-            return;
-        }
         let mut waiting = self.accepted.borrow_mut();
-        waiting.push_back(accepted);
+        // A cancelled accept is a pause of our own making, not news. Whoever waits is woken all the same: it may have
+        // emptied the queue before the cancellation took effect, and only another look arms the operation again.
+        if !accepted.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::ECANCELED)) {
+            waiting.push_back(accepted);
+        }
         // What the kernel hands over before it sees the cancellation still finds a place.
         if more && waiting.len() == WAITING_MAX {
             from.cancel();
