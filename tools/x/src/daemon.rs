@@ -1,37 +1,55 @@
-//! A daemon of our own on ports of its choice, and just enough HTTP to talk to it.
+//! A release daemon of our own, in a directory of its own, on ports of the kernel's choice.
 //!
-//! Invariant: a daemon that this process started is gone when its value is.
+//! Invariant: a daemon that this process started is gone when its value is, and so is its directory.
 
 use std::{
-    io::{self, BufRead, BufReader, Read, Write},
-    net::TcpStream,
-    path::Path,
-    process::{Child, Command, Stdio},
-    time::Duration,
+    env, fs,
+    io::{self, BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{self, Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
 };
 
-const PATIENCE: Duration = Duration::from_secs(30);
+use rustix::process::{Pid, Signal, kill_process};
 
-/// A running daemon.
-pub struct Daemon {
-    child: Child,
-    loom: String,
+use crate::cpu;
+
+/// What a daemon is started with.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    pub binary: PathBuf,
+    pub data_dir: PathBuf,
+    pub shards: usize,
+    pub durability: &'static str,
+    /// Where loom listens; port 0 unless a daemon comes back to its clients.
+    pub loom: String,
+    /// The only core it may run on.
+    pub core: Option<usize>,
 }
 
-impl Daemon {
-    /// Starts the binary over this data directory and waits until it serves.
-    pub fn start(binary: &Path, data_dir: &Path) -> io::Result<Self> {
-        let mut child = Command::new(binary)
-            .args(["serve", "--log-level", "warn", "--ready-fd", "1"])
-            .args(["--loom-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir"])
-            .arg(data_dir)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()?;
+impl Setup {
+    /// As many shards as cores, durability `sync`, over this data directory.
+    pub fn new(binary: &Path, data_dir: &Path) -> Self {
+        Self {
+            binary: binary.to_owned(),
+            data_dir: data_dir.to_owned(),
+            shards: 0,
+            durability: "sync",
+            loom: "127.0.0.1:0".into(),
+            core: None,
+        }
+    }
+
+    /// Starts the daemon and waits until it serves.
+    pub fn start(&self) -> io::Result<Daemon> {
+        let started = Instant::now();
+        let mut child = cpu::pinned_to(self.core, || self.command().spawn())?;
         let stdout = child.stdout.take().expect("it is piped");
-        let mut daemon = Self { child, loom: String::new() };
+        let mut daemon = Daemon { child, loom: String::new(), start_time: Duration::ZERO };
         let mut ready = String::new();
         BufReader::new(stdout).read_line(&mut ready)?;
+        daemon.start_time = started.elapsed();
         let address = ready.split_once("\"loom\":\"").and_then(|(_, rest)| rest.split_once('"'));
         match address {
             Some((address, _)) => daemon.loom = address.to_owned(),
@@ -40,15 +58,60 @@ impl Daemon {
         Ok(daemon)
     }
 
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.binary);
+        command
+            .args(["serve", "--log-level", "warn", "--ready-fd", "1", "--admin-listen", "127.0.0.1:0"])
+            .args(["--loom-listen", &self.loom, "--shards", &self.shards.to_string(), "--data-dir"])
+            .arg(&self.data_dir)
+            .env("MILLPOND_DURABILITY", self.durability)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
+        // Their default ports may be somebody else's, and nothing here asks them.
+        for dialect in ["VBLOB", "S3", "ION", "SERPENTINE", "MICRO"] {
+            command.env(format!("MILLPOND_{dialect}_ENABLED"), "false");
+        }
+        command
+    }
+}
+
+/// A running daemon.
+pub struct Daemon {
+    child: Child,
+    loom: String,
+    start_time: Duration,
+}
+
+impl Daemon {
     /// Ends it as an out-of-memory killer would.
     pub fn kill(mut self) -> io::Result<()> {
         self.child.kill()?;
         self.child.wait().map(drop)
     }
 
+    /// Ends it as an operator would; an error unless it leaves by itself with exit code 0.
+    pub fn stop(mut self) -> io::Result<()> {
+        kill_process(Pid::from_child(&self.child), Signal::TERM)?;
+        let status = self.child.wait()?;
+        match status.success() {
+            true => Ok(()),
+            false => Err(io::Error::other(format!("after SIGTERM the daemon ended with {status}"))),
+        }
+    }
+
     /// Where its loom listener is.
     pub fn loom(&self) -> &str {
         &self.loom
+    }
+
+    /// From the start of the process to its ready line.
+    pub fn start_time(&self) -> Duration {
+        self.start_time
+    }
+
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 }
 
@@ -59,44 +122,43 @@ impl Drop for Daemon {
     }
 }
 
-/// Sends one request on a connection of its own; gives the status and the body, whole or an error.
-pub fn ask(address: &str, head: &str, body: &[u8]) -> io::Result<(u16, Vec<u8>)> {
-    let mut socket = TcpStream::connect(address)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
-    let length =
-        if head.starts_with("POST") { format!("content-length: {}\r\n", body.len()) } else { String::new() };
-    write!(socket, "{head} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{length}\r\n")?;
-    socket.write_all(body)?;
-    let mut answer = Vec::new();
-    socket.read_to_end(&mut answer)?;
-    read_answer(&answer).ok_or_else(|| io::Error::other(format!("{head}: the answer is cut or malformed")))
-}
+const PREFIX: &str = "millpond-x-";
 
-fn read_answer(answer: &[u8]) -> Option<(u16, Vec<u8>)> {
-    let end = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
-    let (head, body) = (std::str::from_utf8(&answer[..end]).ok()?.to_ascii_lowercase(), &answer[end + 4..]);
-    let status = head.split(' ').nth(1)?.parse().ok()?;
-    let field =
-        |name: &str| head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
-    match field("content-length") {
-        Some(length) => (body.len() == length.parse().ok()?).then(|| (status, body.to_vec())),
-        None if field("transfer-encoding") == Some("chunked") => Some((status, unchunk(body)?)),
-        None => body.is_empty().then_some((status, Vec::new())),
+/// A directory of our own that goes when we do.
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    /// Makes one below the directory for temporary files.
+    pub fn new() -> io::Result<Self> {
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        sweep(&env::temp_dir())?;
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let path = env::temp_dir().join(format!("{PREFIX}{}-{number}", process::id()));
+        fs::create_dir(&path)?;
+        Ok(Self(path))
+    }
+
+    /// The data directory in it.
+    pub fn data(&self) -> PathBuf {
+        self.0.join("data")
     }
 }
 
-fn unchunk(mut body: &[u8]) -> Option<Vec<u8>> {
-    let mut whole = Vec::new();
-    loop {
-        let end = body.windows(2).position(|window| window == b"\r\n")?;
-        let size = std::str::from_utf8(&body[..end]).ok()?;
-        let size = usize::from_str_radix(size.split(';').next()?.trim(), 16).ok()?;
-        body = &body[end + 2..];
-        if size == 0 {
-            return Some(whole);
+/// Removes what runs left that were interrupted: directories named after processes that are gone.
+fn sweep(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        let owner = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('-').next());
+        if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            _ = fs::remove_dir_all(folder.join(&name));
         }
-        whole.extend_from_slice(body.get(..size)?);
-        body = body.get(size..)?.strip_prefix(b"\r\n")?;
+    }
+    Ok(())
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        _ = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -105,13 +167,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whole_answers_are_read_and_cut_ones_are_not() {
-        let length = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc";
-        let chunked =
-            b"HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n";
-        assert_eq!(read_answer(length), Some((200, b"abc".to_vec())));
-        assert_eq!(read_answer(chunked), Some((201, b"abc".to_vec())));
-        assert_eq!(read_answer(&length[..length.len() - 1]), None);
-        assert_eq!(read_answer(&chunked[..chunked.len() - 5]), None);
+    fn what_a_dead_process_left_is_swept_and_nothing_else() {
+        let scratch = Scratch::new().expect("a directory");
+        // No process has this number: it is above what the kernel gives.
+        let (dead, own) = (format!("{PREFIX}4194305-0"), format!("{PREFIX}{}-9", process::id()));
+        for name in [dead.as_str(), own.as_str(), "another"] {
+            fs::create_dir(scratch.0.join(name)).expect("a directory in it");
+        }
+        sweep(&scratch.0).expect("it can be listed");
+        let is_there = |name: &str| scratch.0.join(name).exists();
+        assert!(!is_there(&dead) && is_there(&own) && is_there("another"));
     }
 }

@@ -1,10 +1,14 @@
 //! The task runner: `cargo x TASK`. Each task is a few commands, so that people and CI run the same ones.
 
+mod cpu;
+mod crash;
 mod daemon;
+mod http;
+mod perf;
 mod soak;
 
 use std::{
-    env, fs, io,
+    env,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
     time::Duration,
@@ -17,7 +21,9 @@ usage: cargo x TASK
   tidy              format, lints and the rules of the tree
   smoke             one round over a release daemon: write, read, kill -9, start again, read again
   soak [MINUTES]    the same under random sizes and kills, 10 minutes unless told
-  perf list         the measured scenarios";
+  soak crash        the crash test with 2,000 kills, and its record
+  perf list         the measured scenarios and their options
+  perf SCENARIO     measures one over a release daemon";
 
 fn main() -> ExitCode {
     let words: Vec<String> = env::args().skip(1).collect();
@@ -45,12 +51,17 @@ fn run(words: &[&str]) -> Result<(), String> {
             soak::rounds(&root(), Duration::ZERO).map_err(|why| why.to_string())
         }
         ["soak"] => run(&["soak", "10"]),
+        ["soak", "crash", words @ ..] => crash::run(&root(), words),
         ["soak", minutes] => {
             let minutes: u64 = minutes.parse().map_err(|_| format!("{minutes:?} is no number of minutes"))?;
             command("cargo", &["build", "--release"])?;
             soak::rounds(&root(), Duration::from_secs(60 * minutes)).map_err(|why| why.to_string())
         }
-        ["perf", "list"] => perf_list(&root().join("perf/scenarios")).map_err(|why| why.to_string()),
+        ["perf", "list"] => {
+            perf::list();
+            Ok(())
+        }
+        ["perf", name, words @ ..] => perf::measure(&root(), name, words),
         _ => Err(USAGE.into()),
     }
 }
@@ -62,27 +73,6 @@ fn command(program: &str, words: &[&str]) -> Result<(), String> {
         Ok(status) => Err(format!("`{program} {}` ended with {status}", words.join(" "))),
         Err(why) => Err(format!("`{program}` did not start: {why}")),
     }
-}
-
-/// One line per scenario: its file name and the first line of its text.
-fn perf_list(folder: &Path) -> io::Result<()> {
-    let mut scenarios: Vec<PathBuf> = match fs::read_dir(folder) {
-        Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?,
-        Err(why) if why.kind() == io::ErrorKind::NotFound => Vec::new(),
-        Err(why) => return Err(why),
-    };
-    scenarios.sort();
-    for scenario in &scenarios {
-        let text = fs::read_to_string(scenario)?;
-        let title = text.lines().find(|line| line.starts_with("# ")).unwrap_or_default();
-        println!(
-            "{:24} {}",
-            scenario.file_stem().unwrap_or_default().display(),
-            title.trim_start_matches("# ")
-        );
-    }
-    println!("{} scenarios in {}", scenarios.len(), folder.display());
-    Ok(())
 }
 
 fn root() -> PathBuf {

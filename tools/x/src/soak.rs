@@ -5,14 +5,16 @@
 use std::{
     collections::BTreeMap,
     fs, io,
-    path::{Path, PathBuf},
-    process,
+    path::Path,
     sync::mpsc::sync_channel,
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use crate::daemon::{Daemon, ask};
+use crate::{
+    daemon::{Daemon, Scratch, Setup},
+    http::ask,
+};
 
 /// Streams per round.
 const STREAMS: u64 = 32;
@@ -31,9 +33,9 @@ pub fn rounds(root: &Path, time: Duration) -> io::Result<()> {
     for round in 0u64.. {
         if round % ROUNDS_PER_DATA_DIR == 0 {
             acknowledged.clear();
-            _ = fs::remove_dir_all(scratch.0.join("data"));
+            _ = fs::remove_dir_all(scratch.data());
         }
-        let daemon = Daemon::start(&binary, &scratch.0.join("data"))?;
+        let daemon = Setup::new(&binary, &scratch.data()).start()?;
         for (id, seed) in &acknowledged {
             read_back(&daemon, id, *seed)?;
         }
@@ -116,23 +118,6 @@ impl Random {
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-}
-
-/// A directory of our own that goes when we do.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> io::Result<Self> {
-        let path = std::env::temp_dir().join(format!("millpond-soak-{}", process::id()));
-        fs::create_dir(&path)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        _ = fs::remove_dir_all(&self.0);
     }
 }
 

@@ -1,0 +1,124 @@
+//! `cargo x soak crash`: the crash test over a release daemon, for as many kills as told, and its record.
+//!
+//! Invariant: what is recorded is what the test printed; whether it passed is its exit code.
+
+use std::{
+    io,
+    path::Path,
+    process::{Command, Stdio},
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use crate::perf::{machine::Machine, record::Record};
+
+/// Kills unless told.
+const CYCLES: u64 = 2_000;
+
+const USAGE: &str = "\
+usage: cargo x soak crash [--cycles N] [--seed N] [--record]
+  --cycles N   kills, half of them with each durability class; 2000 unless told
+  --seed N     as printed by an earlier run, decimal
+  --record     keep the run in perf/runs instead of target/perf";
+
+/// Runs the test and keeps what it said.
+pub fn run(root: &Path, words: &[&str]) -> Result<(), String> {
+    let (cycles, seed, record) = read(words)?;
+    let command_line = format!("cargo x soak crash {}", words.join(" "));
+    let told = |why: io::Error| format!("soak crash: {why}");
+    crate::command("cargo", &["test", "--release", "--test", "crash", "--no-run"])?;
+    let machine = Machine::prepare(false).map_err(told)?;
+    let kept = kill_again_and_again(root, cycles, seed).map_err(told)?;
+    kept.keep(root, record, command_line.trim_end(), &machine).map_err(told)
+}
+
+fn read(words: &[&str]) -> Result<(u64, u64, bool), String> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (mut cycles, mut seed, mut record) = (CYCLES, now.as_millis() as u64, false);
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        let mut number = || words.next().and_then(|value| value.parse().ok()).ok_or(USAGE);
+        match *word {
+            "--cycles" => cycles = number()?,
+            "--seed" => seed = number()?,
+            "--record" => record = true,
+            _ => return Err(USAGE.into()),
+        }
+    }
+    Ok((cycles, seed, record))
+}
+
+fn kill_again_and_again(root: &Path, cycles: u64, seed: u64) -> io::Result<Record> {
+    println!("{cycles} kills, seed {seed}");
+    let started = Instant::now();
+    let output = Command::new("cargo")
+        .args(["test", "--release", "--test", "crash"])
+        .env("MILLPOND_CRASH_CYCLES", cycles.to_string())
+        .env("MILLPOND_SEED", seed.to_string())
+        .current_dir(root)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()?;
+    let took = started.elapsed().as_secs_f64();
+    let said = String::from_utf8_lossy(&output.stdout);
+    println!("{said}");
+    let (passed, failed) = results(&said).ok_or_else(|| io::Error::other("the test told no result"))?;
+    if !output.status.success() && failed == 0 {
+        return Err(io::Error::other(format!("the test ended with {}", output.status)));
+    }
+    let mut record = Record::new(
+        "soak-crash",
+        "SIGKILL, again and again",
+        "Shows that nothing that was acknowledged is lost or changed when the daemon is killed at random moments \
+         under load, with either durability class.",
+    );
+    record.remark(format!(
+        "{cycles} kills, half with `durability = \"sync\"` and half with `\"cache\"`, both at the same time; seed {seed}. \
+         Some starts are killed before they serve."
+    ));
+    record.round(
+        "all",
+        0,
+        &[
+            ("kills", "kills", cycles as f64),
+            ("tests passed", "tests", passed as f64),
+            ("tests failed", "tests", failed as f64),
+            ("time", "s", took),
+            ("kills per second", "1/s", cycles as f64 / took),
+        ],
+    );
+    record.checked(
+        "after every kill, each stream against the books of who wrote it: acknowledged bytes are there \
+                    and right, bytes that a reader saw are there, nothing else appears",
+    );
+    record.checked("the size of the data directory after all kills");
+    record.largest_at_most("", "tests failed", 0.0);
+    Ok(record)
+}
+
+/// Passed and failed, of the line `test result: ok. 2 passed; 0 failed; …`.
+fn results(said: &str) -> Option<(u64, u64)> {
+    let line = said.lines().find(|line| line.starts_with("test result:"))?;
+    let before = |word: &str| {
+        let words: Vec<&str> = line.split([' ', ';']).filter(|word| !word.is_empty()).collect();
+        words[words.iter().position(|it| *it == word)?.checked_sub(1)?].parse().ok()
+    };
+    Some((before("passed")?, before("failed")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_result_is_read_from_what_the_test_says() {
+        let said = "running 2 tests\ntest a ... ok\n\ntest result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured\n";
+        assert_eq!(results(said), Some((1, 1)));
+        assert_eq!(results("error: no such test"), None);
+    }
+
+    #[test]
+    fn unknown_words_are_refused() {
+        assert_eq!(read(&["--cycles", "10", "--seed", "7", "--record"]), Ok((10, 7, true)));
+        assert!(read(&["--cycles"]).is_err() && read(&["fast"]).is_err());
+    }
+}

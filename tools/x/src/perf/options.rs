@@ -1,0 +1,90 @@
+//! What may be said about a run on its command line.
+//!
+//! Invariant: a word that is not understood is refused, and the refusal says what would be.
+
+use std::path::PathBuf;
+
+/// The words that every run takes.
+pub const USAGE: &str = "\
+options of `cargo x perf SCENARIO`:
+  --smoke         seconds instead of minutes: shows that the tool works, proves nothing
+  --record        keep the run in perf/runs instead of target/perf; waits for a quiet machine
+  --rounds N      rounds of each case
+  --seconds N     length of a round (fanout, idle)
+  --bytes SIZE    length of the stream, such as 1GiB (logpipe)
+  --log FILE      log text to send, instead of what the run collects (logpipe)";
+
+/// How a run is made.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Options {
+    pub smoke: bool,
+    pub record: bool,
+    pub rounds: Option<u32>,
+    pub seconds: Option<u64>,
+    pub bytes: Option<u64>,
+    pub log: Option<PathBuf>,
+}
+
+impl Options {
+    /// Reads the words after the scenario's name.
+    pub fn of(words: &[&str]) -> Result<Self, String> {
+        let mut options = Self::default();
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            let mut value = || words.next().copied().ok_or_else(|| format!("{word} needs a value\n{USAGE}"));
+            match *word {
+                "--smoke" => options.smoke = true,
+                "--record" => options.record = true,
+                "--rounds" => options.rounds = Some(positive(value()?)?),
+                "--seconds" => options.seconds = Some(positive(value()?)?.into()),
+                "--bytes" => options.bytes = Some(size(value()?)?),
+                "--log" => options.log = Some(value()?.into()),
+                _ => return Err(format!("{word:?} is not understood\n{USAGE}")),
+            }
+        }
+        match options.smoke && options.record {
+            true => Err("a smoke run is not worth keeping: --smoke or --record, not both".into()),
+            false => Ok(options),
+        }
+    }
+
+    /// How many rounds, unless told.
+    pub fn rounds(&self, full: u32, smoke: u32) -> u32 {
+        self.rounds.unwrap_or(if self.smoke { smoke } else { full })
+    }
+
+    /// How long a round takes, unless told.
+    pub fn seconds(&self, full: u64, smoke: u64) -> u64 {
+        self.seconds.unwrap_or(if self.smoke { smoke } else { full })
+    }
+}
+
+fn positive(word: &str) -> Result<u32, String> {
+    match word.parse() {
+        Ok(number @ 1..) => Ok(number),
+        _ => Err(format!("{word:?} is no whole number above 0")),
+    }
+}
+
+fn size(word: &str) -> Result<u64, String> {
+    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    let split = units.iter().find_map(|(unit, shift)| Some((word.strip_suffix(unit)?, shift)));
+    let bytes = split.and_then(|(number, shift)| number.parse::<u32>().ok().map(|n| u64::from(n) << shift));
+    bytes.filter(|bytes| *bytes > 0).ok_or_else(|| format!("{word:?} is no size such as 64MiB or 1GiB"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_read_and_unknown_ones_refused() {
+        let options = Options::of(&["--bytes", "64MiB", "--rounds", "3", "--record"]).expect("options");
+        assert_eq!((options.bytes, options.rounds, options.record), (Some(64 << 20), Some(3), true));
+        for words in
+            [&["--rounds"][..], &["--rounds", "0"], &["--bytes", "12"], &["--fast"], &["--smoke", "--record"]]
+        {
+            assert!(Options::of(words).is_err(), "{words:?}");
+        }
+    }
+}
