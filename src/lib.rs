@@ -27,6 +27,10 @@
 //! | [`config`], [`daemon`], [`cli`] | the program around it |
 
 #![deny(unsafe_op_in_unsafe_fn)]
+#![allow(
+    rustdoc::private_intra_doc_links,
+    reason = "module heads speak to those who read the code, private parts included"
+)]
 #![warn(missing_docs)]
 
 pub mod cli;

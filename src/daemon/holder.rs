@@ -32,6 +32,13 @@ pub fn of_port(port: u16) -> Option<Holder> {
     pids().find(|&pid| has_open(pid, &targets)).and_then(named)
 }
 
+/// The process that listens on a unix socket.
+pub fn of_path(path: &Path) -> Option<Holder> {
+    let inodes = bound_inodes(&fs::read_to_string("/proc/net/unix").ok()?, path);
+    let targets: Vec<String> = inodes.iter().map(|inode| format!("socket:[{inode}]")).collect();
+    pids().find(|&pid| has_open(pid, &targets)).and_then(named)
+}
+
 /// The process that holds the flock of a file.
 pub fn of_lock(path: &Path) -> Option<Holder> {
     let inode = fs::metadata(path).ok()?.ino();
@@ -46,6 +53,14 @@ fn listening_inodes(table: &str, port: u16) -> Vec<u64> {
     let rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
     rows.filter(|row| row.len() > 9 && row[1].ends_with(&wanted) && row[3] == LISTEN)
         .filter_map(|row| row[9].parse().ok())
+        .collect()
+}
+
+/// The socket inodes bound to `path`, from the text of /proc/net/unix.
+fn bound_inodes(table: &str, path: &Path) -> Vec<u64> {
+    let rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    rows.filter(|row| row.get(7).is_some_and(|bound| Path::new(bound) == path))
+        .filter_map(|row| row[6].parse().ok())
         .collect()
 }
 
@@ -86,6 +101,15 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
         let port = listener.local_addr().expect("bound").port();
         assert_eq!(of_port(port).map(|holder| holder.pid), Some(std::process::id()));
+    }
+
+    #[test]
+    fn finds_ourselves_behind_a_path() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&path).expect("a socket");
+        assert_eq!(of_path(&path).map(|holder| holder.pid), Some(std::process::id()));
+        assert_eq!(of_path(&dir.path().join("other")), None);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// The sockets of one section, ready to be handed to shards.
 pub struct Bound {
@@ -59,7 +60,7 @@ impl fmt::Display for BindError {
         }
         let holder = match listen {
             Listen::Tcp(addr) => holder::of_port(addr.port()),
-            Listen::Unix(_) => None,
+            Listen::Unix(path) => holder::of_path(path),
         };
         match holder {
             Some(holder) => write!(f, "it is in use by {holder}"),
@@ -86,13 +87,32 @@ pub fn bind(service: &Service<'_>, shards: usize, congestion: &str) -> Result<Bo
     Ok(bound)
 }
 
+/// A daemon that was killed may hold its sockets for a moment after it is gone, until the kernel has taken down its
+/// ring. An address that is busy and that no process is known to have is tried again for this long.
+const RELEASE_MAX: Duration = Duration::from_secs(2);
+const RELEASE_STEP: Duration = Duration::from_millis(20);
+
+#[allow(clippy::disallowed_methods, reason = "the main thread, before any shard exists")]
+fn patiently<T>(is_held: impl Fn() -> bool, take: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    let tries = RELEASE_MAX.as_millis() / RELEASE_STEP.as_millis();
+    for _ in 0..tries {
+        match take() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && !is_held() => {
+                std::thread::sleep(RELEASE_STEP)
+            }
+            outcome => return outcome,
+        }
+    }
+    take()
+}
+
 fn add(bound: &mut Bound, listen: &Listen, congestion: &str) -> io::Result<()> {
     match listen {
         Listen::Tcp(addr) => {
             // Peers on other hosts keep the host's congestion control: the rule is for loopback alone.
             let congestion = if addr.ip().is_loopback() { congestion } else { "" };
             // SO_REUSEPORT would share the port with another daemon of this user without a word.
-            Socket::is_free(*addr)?;
+            patiently(|| holder::of_port(addr.port()).is_some(), || Socket::is_free(*addr))?;
             let mut addr = *addr;
             for sockets in &mut bound.sockets {
                 let socket = Socket::listen_tcp(addr, congestion)?;
@@ -102,7 +122,7 @@ fn add(bound: &mut Bound, listen: &Listen, congestion: &str) -> io::Result<()> {
             bound.addresses.push(Address::Tcp(addr));
         }
         Listen::Unix(path) => {
-            let socket = Socket::listen_unix(path)?;
+            let socket = patiently(|| holder::of_path(path).is_some(), || Socket::listen_unix(path))?;
             bound.unix_paths.push(path.clone());
             for sockets in &mut bound.sockets {
                 sockets.push(socket.duplicate()?);

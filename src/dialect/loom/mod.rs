@@ -91,11 +91,18 @@ impl Handler for Loom {
     const DIALECT: Dialect = Dialect::Loom;
 
     async fn handle(&self, exchange: &mut Exchange) -> Result<(), Gone> {
+        let resource = Resource::of(exchange.head().path());
+        let task = resource.as_ref().and_then(|resource| resource.task(exchange.head().method()));
+        // Only a producer's body means anything, and its answer must not wait for it. Every other one is read first:
+        // what is broken in it is refused, and what follows it is the next request.
+        if !matches!(task, Some(Task::Create | Task::Produce(_))) {
+            exchange.skip_body().await?;
+        }
         let head = exchange.head();
-        let Some(resource) = Resource::of(head.path()) else {
+        let Some(resource) = resource else {
             return answer::no_such_path(exchange).await;
         };
-        let Some(task) = resource.task(head.method()) else {
+        let Some(task) = task else {
             let allowed = resource.allowed();
             return answer::method_not_allowed(exchange, allowed).await;
         };

@@ -72,8 +72,9 @@ pub struct Scan<'a> {
     done: bool,
 }
 
-/// Scans `content`.
-pub fn scan(content: &[u8], expect: Expect) -> Scan<'_> {
+/// Scans `content`. A next segment that claims to begin before this one does is taken to follow it at once.
+pub fn scan(content: &[u8], mut expect: Expect) -> Scan<'_> {
+    expect.next_seq = expect.next_seq.map(|next| next.max(expect.first_seq));
     Scan { content, expect, at: 0, seq: expect.first_seq, boot: expect.boot, done: false }
 }
 
@@ -207,6 +208,14 @@ mod tests {
             finish(&mut content[at..], GENERATION);
         }
         (content, starts)
+    }
+
+    /// Found by fuzzing: sequences fell when the next segment claimed to begin before this one.
+    #[test]
+    fn a_next_segment_from_the_past_makes_no_sequence_fall() {
+        let expect = Expect { next_seq: Some(42), first_seq: 124, ..expect(190) };
+        let found: Vec<_> = scan(b"q", expect).collect();
+        assert_eq!(found, [Found::Tail { valid_len: 0, next_seq: 124, boot: 1, torn: false }]);
     }
 
     fn expect(synced_seq: u64) -> Expect {
