@@ -105,9 +105,10 @@ impl Config {
         keys.into_iter().map(|key| Change { reloadable: self.is_reloadable(new, &key), key }).collect()
     }
 
-    /// Certificates, tokens, ion modules, the log level, retention and what becomes of interrupted streams
-    /// apply to what comes next; everything else is woven into sockets, files and threads that already exist. Turning TLS on or
-    /// off changes what a bound listener speaks, so only certificates that replace others count.
+    /// Certificates, tokens, ion modules, the log level, retention and what readers of an interrupted stream
+    /// get apply to what comes next; everything else is woven into sockets, files and threads that already
+    /// exist. Turning TLS on or off changes what a bound listener speaks, so only certificates that replace
+    /// others count.
     fn is_reloadable(&self, new: &Self, key: &str) -> bool {
         match key.split('.').collect::<Vec<_>>()[..] {
             ["log_level"]
