@@ -9,7 +9,7 @@
 //! | owner | the shard that alone decides over a name; found by hash |
 //! | name | what a user calls a thing; exists once its record is in the owner's journal |
 //! | run | a contiguous reservation in a bulk segment that one appender fills |
-//! | extent | the address of immutable bytes: segment, generation, offset, length, window checksums |
+//! | extent | the address of immutable bytes: log, segment, generation, offset, length, and their checksums |
 //! | tail | the growing end of a stream: `durable ≤ published ≤ reserved` |
 //! | segment | one preallocated file; journal segments hold records, bulk segments raw bytes |
 //! | dialect | the syntax of one protocol over the shared services |
@@ -17,9 +17,11 @@
 //!
 //! # Layers, lowest first; each may use only those above it in this table
 //!
+//! Two exceptions, one each way: [`dialect`] reads [`config`], and never names [`storage`].
+//!
 //! | layer | holds |
 //! |---|---|
-//! | [`codec`], [`observe`] | pure functions; counters and logs |
+//! | [`codec`] ⇎ [`observe`] | pure functions; counters and logs |
 //! | [`runtime`] | shards, the ring, files, mappings: the only place that names glommio, io-uring or libc |
 //! | [`net`] ⇎ [`storage`] | bytes and sockets; files and addresses; neither knows the other |
 //! | [`service`] | meaning without syntax |

@@ -2,8 +2,10 @@
 
 mod common;
 
+use std::process::Command;
 use std::sync::OnceLock;
 
+use common::daemon::MILLPOND;
 use common::http::request_bytes;
 use common::prometheus::Page;
 use common::{Conn, Daemon, Live, Producer, Setup, Shared, bytes_of, eventually, get, head, post, request};
@@ -69,6 +71,17 @@ fn metrics_parse_strictly() {
     let again = Page::parse(get(daemon.admin(), "/metrics").text());
     let names = |page: &Page| page.types.keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(&page), names(&again), "families do not come and go");
+}
+
+#[test]
+fn the_metrics_name_the_build_that_the_version_names() {
+    let version = Command::new(MILLPOND).arg("--version").output().expect("it runs");
+    let version = String::from_utf8(version.stdout).expect("text");
+    let revision = version.lines().find_map(|line| line.strip_prefix("revision: ")).expect("a revision");
+    let page = get(daemon().admin(), "/metrics").expect(200);
+    let label = format!("revision=\"{revision}\"");
+    let line = page.text().lines().find(|line| line.starts_with("millpond_build_info{"));
+    assert!(line.is_some_and(|line| line.contains(&label)), "{line:?} lacks {label}");
 }
 
 #[test]

@@ -38,7 +38,7 @@ pub enum Stage {
 pub enum StoreState {
     /// Everything.
     Serving,
-    /// A sync failed or damage was found; what is whole is served.
+    /// A sync failed; what is whole is served.
     Degraded,
     /// Nothing can be changed any more.
     ReadOnly,

@@ -132,7 +132,7 @@ pub type ByFile<K> = By<File, K, { File::NAMES.len() }>;
 
 /// Writes the sums over all shards in the Prometheus text format 0.0.4, after what `out` already holds.
 pub fn render(shards: &[Arc<ShardMetrics>], out: &mut String) {
-    let revision = option_env!("MILLPOND_REVISION").unwrap_or("unknown");
+    let revision = env!("MILLPOND_BUILD_REVISION");
     let labels = format!("version=\"{}\",revision=\"{revision}\"", env!("CARGO_PKG_VERSION"));
     head("millpond_build_info", "gauge", "What is running; the value is always 1.", out);
     sample("millpond_build_info", &labels, 1, out);

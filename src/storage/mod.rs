@@ -97,7 +97,7 @@ pub struct Options {
 pub enum Health {
     /// Everything works.
     Serving,
-    /// A sync failed or damage was found: what is whole is served, readiness is false.
+    /// A sync failed: what is whole is served, readiness is false.
     Degraded,
     /// Nothing can be changed any more.
     ReadOnly,

@@ -1,4 +1,5 @@
-//! `DELETE /stream/:id` and `DELETE /stream/build/:buildId`: ids become free, disk does.
+//! `DELETE /stream/:id` and `DELETE /stream/build/:buildId`: ids become free at once. The disk
+//! does when nothing else lives in the same segment.
 //!
 //! Lives on: the connection's shard.
 
