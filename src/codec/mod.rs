@@ -1,4 +1,4 @@
-//! Pure functions over bytes and text: no I/O, no state; every parser here is fuzzed.
+//! Pure functions over bytes and text: no I/O, no state; what is parsed here is tested by properties.
 //!
 //! Invariant: nothing in here knows a protocol, a socket or a file; equal input gives equal output.
 //! Lives on: whichever shard calls.
