@@ -201,13 +201,16 @@ impl Conn {
         }
     }
 
-    /// Ends the sending half.
+    /// Ends the sending half, if the daemon has not ended the connection by itself meanwhile.
     pub fn half_close(&mut self) {
         let ended = match &self.wire {
             Wire::Tcp(stream) => stream.shutdown(Shutdown::Write),
             Wire::Unix(stream) => stream.shutdown(Shutdown::Write),
         };
-        ended.expect("the sending half of an open connection can be ended");
+        match ended {
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => {}
+            ended => ended.expect("the sending half of an open connection can be ended"),
+        }
     }
 
     /// Ends the connection with a reset.
