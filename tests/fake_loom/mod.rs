@@ -29,6 +29,8 @@ pub struct Fake {
     heads: Receiver<()>,
     told: Told,
     accepting: Option<JoinHandle<()>>,
+    /// Bound and never listening: keeps the port ours while nobody listens on it.
+    place: OwnedFd,
 }
 
 /// Where the connections tell what they were asked.
@@ -45,6 +47,14 @@ struct Shared {
     kept: Mutex<Vec<TcpStream>>,
 }
 
+/// A socket on `address` that shares it with the place holder.
+fn bound(address: SocketAddr) -> socket2::Socket {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    socket.set_reuse_port(true).expect("SO_REUSEPORT is settable");
+    socket.bind(&address.into()).expect("the port is ours");
+    socket
+}
+
 impl Fake {
     pub fn start() -> Self {
         let (tell_exchange, exchanges) = sync_channel(64);
@@ -55,10 +65,11 @@ impl Fake {
             closing: AtomicBool::new(false),
             kept: Mutex::new(Vec::new()),
         });
-        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
-        let address = listener.local_addr().expect("bound");
-        let mut fake = Self { address, shared, exchanges, heads, told, accepting: None };
-        fake.accept(listener);
+        let place = bound(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let address = place.local_addr().expect("bound").as_socket().expect("TCP");
+        let place = place.into();
+        let mut fake = Self { address, shared, exchanges, heads, told, accepting: None, place };
+        fake.start_again();
         fake
     }
 
@@ -115,7 +126,9 @@ impl Fake {
 
     /// Listens again on the same port.
     pub fn start_again(&mut self) {
-        self.accept(TcpListener::bind(self.address).expect("the port is still ours"));
+        let listener = bound(self.address);
+        listener.listen(128).expect("a bound socket can listen");
+        self.accept(listener.into());
     }
 
     fn accept(&mut self, listener: TcpListener) {
