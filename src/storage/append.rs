@@ -12,12 +12,14 @@ use super::journal::record::{Mark, Record};
 use super::reclaim;
 use super::tail::{End, Placed, Tail};
 use crate::runtime::notify::answer;
-use crate::runtime::shard;
+use crate::runtime::{File, blocking, shard};
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// The one appender of a stream in its epoch. Dropping it lets go of the stream, which stays open, and gives
 /// unused space back.
@@ -38,6 +40,8 @@ pub(super) struct Active {
     run_len: u64,
     /// In the list of those that advanced this turn.
     queued: bool,
+    /// A worker writes behind what is filled: nobody else may, and the run stays.
+    lent: bool,
     /// Nobody holds it any more: it goes once what was written is published.
     dropped: bool,
     failure: Option<StoreError>,
@@ -74,6 +78,7 @@ impl Appender {
             written: tail.published(),
             run_len: RUN_MIN,
             queued: false,
+            lent: false,
             dropped: false,
             failure: None,
             finished: false,
@@ -93,8 +98,8 @@ impl Appender {
         assert!(wanted > 0, "a reservation is for at least one byte");
         loop {
             self.active.borrow().check()?;
-            if self.core.sync.is_failing() {
-                // Whether this stream is hit is known in a moment.
+            if self.core.sync.is_failing() || self.active.borrow().lent {
+                // Whether this stream is hit, or where a worker's bytes end, is known in a moment.
                 self.core.progress.wait().await;
                 continue;
             }
@@ -117,17 +122,39 @@ impl Appender {
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         let mut active = self.active.borrow_mut();
         active.check()?;
+        assert!(!active.lent, "an append follows a reservation, which waits for the worker");
         let Some(run) = &mut active.run else { panic!("an append follows a reservation") };
         let begun = shard::now();
         run.write(bytes).map_err(|error| StoreError::from_io(&error, &run.segment.path))?;
-        self.core.metrics.write_latency.record(shard::now() - begun);
-        self.core.metrics.bulk_bytes.add(bytes.len() as u64);
-        self.core.sync.add_dirty(&self.core, &run.segment, bytes.len() as u64);
-        active.written += bytes.len() as u64;
-        if !std::mem::replace(&mut active.queued, true) {
-            self.core.appends.advanced.borrow_mut().push(self.active.clone());
-        }
+        self.core.note_write(shard::now() - begun);
+        active.advance(&self.core, &self.active, bytes.len());
         Ok(())
+    }
+
+    /// Whether writes take so long at present that they belong into a worker: see [`Appender::append_in_worker`].
+    pub fn is_slow(&self) -> bool {
+        self.core.slow_until.get().is_some_and(|until| shard::now() < until)
+    }
+
+    /// Like [`Appender::append`], with the write done by a worker, so that a disk that holds writers up holds up
+    /// this stream and not its shard. Once polled, the bytes are appended even when the future is dropped; the next
+    /// reservation waits for that.
+    pub async fn append_in_worker(&mut self, bytes: Vec<u8>) -> Result<(), StoreError> {
+        let (file, place, path) = self.active.borrow_mut().lend()?;
+        let (answerer, answer) = answer();
+        let (core, active) = (self.core.clone(), self.active.clone());
+        shard::spawn("write in a worker", async move {
+            let begun = shard::now();
+            let written = blocking::run(move || (file.write_at(&bytes, place), bytes)).await;
+            core.note_write(shard::now() - begun);
+            let written = match written {
+                Ok((Ok(()), bytes)) => Ok(bytes),
+                Ok((Err(error), _)) | Err(error) => Err(StoreError::from_io(&error, &path)),
+            };
+            answerer.give(take_back(&core, &active, written));
+            core.nudge();
+        });
+        answer.await.unwrap_or(Err(StoreError::Closing))
     }
 
     /// Reserves and appends all of `bytes`.
@@ -189,7 +216,7 @@ impl Appender {
             {
                 let active = self.active.borrow();
                 active.check()?;
-                if active.tail.published() == active.written {
+                if active.tail.published() == active.written && !active.lent {
                     return Ok(active.written);
                 }
             }
@@ -200,10 +227,29 @@ impl Appender {
     fn let_go(&self) {
         let mut active = self.active.borrow_mut();
         active.dropped = true;
-        if active.tail.published() == active.written || active.failure.is_some() {
-            active.finish(&self.core);
-        }
+        active.finish_if_idle(&self.core);
     }
+}
+
+/// A worker is done. When the stream was taken away meanwhile, what it wrote lies where nobody looks.
+fn take_back(
+    core: &Core,
+    active: &Rc<RefCell<Active>>,
+    written: Result<Vec<u8>, StoreError>,
+) -> Result<(), StoreError> {
+    let mut state = active.borrow_mut();
+    state.lent = false;
+    let appended = written.and_then(|bytes| {
+        state.check()?;
+        let run = state.run.as_mut().ok_or(StoreError::Fenced)?;
+        run.note_written(&bytes);
+        state.advance(core, active, bytes.len());
+        Ok(())
+    });
+    if state.dropped {
+        state.finish_if_idle(core);
+    }
+    appended
 }
 
 impl Drop for Appender {
@@ -220,6 +266,34 @@ impl Active {
         match &self.failure {
             Some(error) => Err(error.clone()),
             None => self.tail.refuses(self.epoch).map_or(Ok(()), Err),
+        }
+    }
+
+    /// Keeps everybody else from the run while a worker writes behind what is filled; where, and into what.
+    fn lend(&mut self) -> Result<(File, u64, Arc<PathBuf>), StoreError> {
+        self.check()?;
+        assert!(!self.lent, "an append follows a reservation, which waits for the worker");
+        let Some(run) = &self.run else { panic!("an append follows a reservation") };
+        self.lent = true;
+        Ok((run.segment.file.clone(), run.offset + run.filled(), run.segment.path.clone()))
+    }
+
+    /// Takes note of `len` more bytes in the run, to be published at the end of the turn.
+    fn advance(&mut self, core: &Core, this: &Rc<RefCell<Active>>, len: usize) {
+        let Some(run) = &self.run else { panic!("bytes lie in a run") };
+        core.metrics.bulk_bytes.add(len as u64);
+        core.sync.add_dirty(core, &run.segment, len as u64);
+        self.written += len as u64;
+        if !std::mem::replace(&mut self.queued, true) {
+            core.appends.advanced.borrow_mut().push(this.clone());
+        }
+    }
+
+    /// Lets go unless something is still to be published or written.
+    fn finish_if_idle(&mut self, core: &Core) {
+        let idle = self.tail.published() == self.written && !self.lent;
+        if idle || self.failure.is_some() {
+            self.finish(core);
         }
     }
 
@@ -254,7 +328,12 @@ impl Active {
         self.filled.clear();
         if let Some(run) = self.run.take() {
             let placed = self.tail.runs().last().expect("a run that is filled is in the list");
-            let kept = core.space.give_back(&run, core.shard.index());
+            let shard = core.shard.index();
+            // A worker that still writes into the run must not meet its next tenant.
+            let kept = match self.lent {
+                true => core.space.abandon(&run, shard),
+                false => core.space.give_back(&run, shard),
+            };
             core.metrics.live_bytes.add(kept as i64 - run.capacity as i64);
             placed.claimed.store(kept, Ordering::Release);
             reclaim::retire_if_dead(core, &run.segment);
@@ -352,7 +431,19 @@ impl Appends {
     }
 }
 
+/// A write that takes longer was held up by the kernel.
+const SLOW_WRITE: Duration = Duration::from_millis(20);
+/// How long writes go to workers after a slow one.
+const SLOW_FOR: Duration = Duration::from_secs(1);
+
 impl Core {
+    fn note_write(&self, took: Duration) {
+        self.metrics.write_latency.record(took);
+        if took >= SLOW_WRITE {
+            self.slow_until.set(Some(shard::now() + SLOW_FOR));
+        }
+    }
+
     fn decide_mark(&self, tail: &Tail, epoch: u64, run: &Run, total: u64) -> u64 {
         let placed = tail.runs().last_where(|placed| placed.start <= run.start);
         let (_, placed) = placed.expect("a run that is filled is in the list");

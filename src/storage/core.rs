@@ -19,7 +19,7 @@ use super::tail::Tail;
 use super::{Durability, Health, OnWake};
 use crate::observe::metrics::{File, ShardMetrics};
 use crate::runtime::notify::Notify;
-use crate::runtime::{Disk, ShardId, shard};
+use crate::runtime::{Disk, Moment, ShardId, shard};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -43,6 +43,8 @@ pub struct Core {
     pub(super) sync: SyncState,
     pub(super) health: Cell<Health>,
     pub(super) closing: Cell<bool>,
+    /// Until then writes belong into workers, because one was slow.
+    pub(super) slow_until: Cell<Option<Moment>>,
     /// Told when something was published, committed or failed.
     pub(super) progress: Notify,
     wakes: RefCell<Vec<(ShardId, u64)>>,
@@ -91,6 +93,7 @@ impl Core {
             sync: SyncState::default(),
             health: Cell::new(parts.health),
             closing: Cell::new(false),
+            slow_until: Cell::new(None),
             progress: Notify::new(),
             wakes: RefCell::default(),
             on_wake: RefCell::new(None),

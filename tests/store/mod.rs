@@ -34,6 +34,11 @@ pub struct Rig {
     nanos: Rc<Cell<u64>>,
 }
 
+thread_local! {
+    /// The clock of this thread's rig, for writes that take their time.
+    static NANOS: RefCell<Rc<Cell<u64>>> = RefCell::default();
+}
+
 /// Small segments, so that rotation and exhaustion are near.
 pub fn options(shards: usize, durability: Durability) -> Options {
     Options { shards, durability, sync_interval: Duration::from_millis(100), segment_size: 1 << 20 }
@@ -52,6 +57,7 @@ impl Rig {
     pub fn on(disk: Arc<TestDisk>, dir: &Path, options: &Options) -> Rig {
         let images = open(&disk, dir, options).unwrap_or_else(|error| panic!("{error}"));
         let nanos = Rc::new(Cell::new(0));
+        NANOS.set(nanos.clone());
         let wakes = Rc::new(RefCell::new(Vec::new()));
         let mut rig = Rig { disk, shards: vec![], stores: vec![], metrics: vec![], wakes, nanos };
         for (id, image) in images.into_iter().enumerate() {
@@ -91,6 +97,11 @@ impl Rig {
             shard.end_turn();
         }
         enter(before);
+    }
+
+    /// Polls what is ready on a shard, once, and nothing else: jobs wait, and time stands still.
+    pub fn poll(&self, index: usize) {
+        self.on_shard(index, || self.shards[index].executor().run_ready());
     }
 
     /// One turn of every shard; time moves by a millisecond.
@@ -301,6 +312,8 @@ pub struct State {
     given_up: Mutex<HashMap<PathBuf, Vec<Written>>>,
     frozen: AtomicBool,
     pub writebacks: AtomicU64,
+    /// How many nanoseconds of the rig's time a write takes.
+    pub write_nanos: AtomicU64,
 }
 
 impl std::ops::Deref for TestDisk {
@@ -322,6 +335,7 @@ impl TestDisk {
             given_up: Mutex::default(),
             frozen: AtomicBool::new(false),
             writebacks: AtomicU64::new(0),
+            write_nanos: AtomicU64::new(0),
         };
         Arc::new(TestDisk { state: Arc::new(state) })
     }
@@ -462,6 +476,8 @@ impl FileOps for TestFile {
         self.file.read_exact_at(&mut before, offset)?;
         self.state.unsynced.lock().unwrap().entry(self.path.clone()).or_default().push((offset, before));
         self.state.note("write", &self.path);
+        let took = self.state.write_nanos.load(Ordering::SeqCst);
+        NANOS.with_borrow(|nanos| nanos.set(nanos.get() + took));
         self.file.write_at(bytes, offset)
     }
 

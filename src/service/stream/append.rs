@@ -35,6 +35,8 @@ pub struct Producer {
     room: usize,
     /// Received in small pieces or beyond the room, at most one receive; written before anything else.
     spill: Vec<u8>,
+    /// How much of the spill is appended.
+    spilled: usize,
     /// Bytes yet to come that are in the stream already.
     skip: u64,
     failed: Option<StoreError>,
@@ -72,6 +74,7 @@ impl Producer {
             desk,
             room: 0,
             spill: Vec::new(),
+            spilled: 0,
             skip,
             failed: None,
             replaced: opened.replaced,
@@ -109,12 +112,14 @@ impl Producer {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
-        let mut written = 0;
-        while written < self.spill.len() {
-            let room = self.reserve(self.spill.len() - written).await?;
-            self.append(written, room)?;
-            written += room;
+        while self.spilled < self.spill.len() {
+            let room = self.reserve(self.spill.len() - self.spilled).await?;
+            match self.desk.is_slow() {
+                true => self.append_in_worker(room).await?,
+                false => self.append(room)?,
+            }
         }
+        self.spilled = 0;
         self.spill.clear();
         // A thousand quiet producers must not hold a thousand receives.
         self.spill.shrink_to(SMALL);
@@ -131,8 +136,8 @@ impl Producer {
             return;
         }
         // What came before is in the spill, so what comes now has to go behind it.
-        let direct =
-            if self.spill.is_empty() && bytes.len() >= SMALL { self.room.min(bytes.len()) } else { 0 };
+        let goes_direct = self.spill.is_empty() && bytes.len() >= SMALL && !self.desk.is_slow();
+        let direct = if goes_direct { self.room.min(bytes.len()) } else { 0 };
         let (now, later) = bytes.split_at(direct);
         if !now.is_empty() {
             match self.desk.append(now) {
@@ -155,9 +160,23 @@ impl Producer {
         answer.await.unwrap_or(Err(StoreError::Closing))
     }
 
-    /// Appends a part of the spill for which there is room.
-    fn append(&mut self, from: usize, len: usize) -> Result<(), StoreError> {
-        self.desk.append(&self.spill[from..from + len])?;
+    /// Appends as much of the spill as there is room for.
+    fn append(&mut self, len: usize) -> Result<(), StoreError> {
+        self.desk.append(&self.spill[self.spilled..self.spilled + len])?;
+        self.spilled += len;
+        self.room = 0;
+        self.streams.metrics.stream_appended_bytes.add(len as u64);
+        Ok(())
+    }
+
+    /// The same while the disk holds writers up.
+    async fn append_in_worker(&mut self, len: usize) -> Result<(), StoreError> {
+        let bytes = self.spill[self.spilled..self.spilled + len].to_vec();
+        // From here on they are the worker's: whoever drops this wait must not append them again.
+        self.spilled += len;
+        let mut borrowed = self.desk.borrow(&self.streams)?;
+        let appender = borrowed.appender.as_mut().expect("borrowed above");
+        unless_fenced(&self.desk, appender.append_in_worker(bytes)).await?;
         self.room = 0;
         self.streams.metrics.stream_appended_bytes.add(len as u64);
         Ok(())
@@ -166,19 +185,13 @@ impl Producer {
     async fn reserve(&mut self, wanted: usize) -> Result<usize, StoreError> {
         let mut borrowed = self.desk.borrow(&self.streams)?;
         let appender = borrowed.appender.as_mut().expect("borrowed above");
-        let mut room = pin!(appender.reserve(wanted));
-        let mut fenced = pin!(self.desk.fenced());
-        std::future::poll_fn(|cx| match fenced.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(Err(StoreError::Fenced)),
-            Poll::Pending => room.as_mut().poll(cx),
-        })
-        .await
+        unless_fenced(&self.desk, appender.reserve(wanted)).await
     }
 
     /// Leaves the end to a task of the shard, with whatever came in and is not written.
     fn seal(&mut self, end: End, told: impl FnOnce(Result<u64, StoreError>) + 'static) {
-        let (streams, desk, spill) =
-            (self.streams.clone(), self.desk.clone(), std::mem::take(&mut self.spill));
+        let (streams, desk) = (self.streams.clone(), self.desk.clone());
+        let spill = self.spill.split_off(self.spilled);
         let Some(appender) = desk.appender.take() else { return told(Err(StoreError::Fenced)) };
         shard::spawn("seal a stream", async move {
             // Out until the end of all that is to be waited for.
@@ -186,6 +199,19 @@ impl Producer {
             told(streams.seal(&desk, appender, &spill, end).await);
         });
     }
+}
+
+/// Does `work` unless the stream is taken away first.
+async fn unless_fenced<T>(
+    desk: &Desk,
+    work: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    let (mut work, mut fenced) = (pin!(work), pin!(desk.fenced()));
+    std::future::poll_fn(|cx| match fenced.as_mut().poll(cx) {
+        Poll::Ready(()) => Poll::Ready(Err(StoreError::Fenced)),
+        Poll::Pending => work.as_mut().poll(cx),
+    })
+    .await
 }
 
 impl Drop for Producer {
@@ -303,6 +329,11 @@ impl Desk {
             Some(appender) => appender.append(bytes),
             None => Err(StoreError::Fenced),
         }
+    }
+
+    /// Whether the disk holds writers up at present.
+    fn is_slow(&self) -> bool {
+        self.appender.borrow().as_ref().is_some_and(Appender::is_slow)
     }
 
     fn borrow<'a>(self: &'a Rc<Self>, streams: &'a Rc<Streams>) -> Result<Borrowed<'a>, StoreError> {

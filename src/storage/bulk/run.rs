@@ -55,6 +55,12 @@ impl Run {
         Ok(())
     }
 
+    /// Takes note of bytes that somebody else wrote right behind what is filled.
+    pub fn note_written(&mut self, bytes: &[u8]) {
+        assert!(bytes.len() as u64 <= self.room(), "an append stays within what was reserved");
+        self.fold(bytes);
+    }
+
     fn fold(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let within = self.filled % WINDOW;

@@ -85,6 +85,13 @@ impl Space {
         kept
     }
 
+    /// Like [`Space::give_back`] for a run that a worker may still write into: nothing of it is handed out again.
+    pub fn abandon(&self, run: &Run, shard: usize) -> u64 {
+        let kept = run.filled().next_multiple_of(ALIGN).min(run.capacity);
+        run.segment.add_dead(shard, run.capacity - kept);
+        kept
+    }
+
     /// Hands out nothing more from a segment whose sync failed.
     pub fn abandon_poisoned(&self) {
         let mut current = self.current.borrow_mut();
