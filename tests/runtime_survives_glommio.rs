@@ -186,3 +186,18 @@ fn a_waker_may_leave_its_thread() {
     });
     assert!(expect(woken, "the foreign wake-up"));
 }
+
+/// glommio delivers finished jobs and fires timers only when it gets the thread back. A shard that always has something
+/// to run gives it back by the clock; one that did so only when idle would wait for this job for ever.
+#[test]
+fn a_busy_shard_lets_glommio_have_its_turn() {
+    let answer = on_a_shard(Tuning::default(), || async {
+        shard::spawn("busy", async {
+            loop {
+                shard::yield_now().await;
+            }
+        });
+        blocking::run(|| 42).await.expect("the pool works")
+    });
+    assert_eq!(expect(answer, "the job's answer"), 42);
+}

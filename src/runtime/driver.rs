@@ -280,7 +280,8 @@ async fn drive(shard: &Rc<Shard>, ring: &Rc<Ring>, park: &Arc<Unpark>, heart: &H
     let mut yielded = shard.now();
     while !finished.get() {
         heart.turns.set(heart.turns.get().wrapping_add(1));
-        let busy = turn(shard, ring) || take_jobs(shard, park);
+        // Both, always: a shard that is never idle has jobs too.
+        let busy = turn(shard, ring) | take_jobs(shard, park);
         if heart.parked.get() && in_flight(shard, ring) {
             heart.start();
         }
