@@ -7,6 +7,7 @@ use std::{
     io::{self, Read, Write},
     net::TcpStream,
     os::fd::OwnedFd,
+    process,
     time::{Duration, Instant},
 };
 
@@ -53,6 +54,8 @@ pub struct Outcome {
     pub deliveries: u64,
     pub window: Duration,
     pub daemon: Usage,
+    /// This process, which sends and reads.
+    pub client: Usage,
     pub memory: Memory,
 }
 
@@ -70,9 +73,10 @@ pub fn run(plan: &Plan) -> io::Result<Outcome> {
     round.turn_until(|round| round.following == plan.readers)?;
     round.start_timer()?;
     round.turn_until(|round| round.sent == round.total && round.backlog.is_empty())?;
-    let (daemon, deliveries, since) = round.mark.take().expect("the window was opened");
+    let Mark { daemon, client, deliveries, since } = round.mark.take().expect("the window was opened");
     let window = since.elapsed();
-    let (daemon, deliveries) = (Usage::of(plan.pid)?.since(daemon), round.deliveries - deliveries);
+    let (daemon, client) = (Usage::of(plan.pid)?.since(daemon), Usage::of(process::id())?.since(client));
+    let deliveries = round.deliveries - deliveries;
     round.backlog.extend_from_slice(b"0\r\n\r\n");
     round.write()?;
     round.turn_until(|round| round.ended == plan.readers && round.backlog.is_empty())?;
@@ -86,6 +90,7 @@ pub fn run(plan: &Plan) -> io::Result<Outcome> {
         deliveries,
         window,
         daemon,
+        client,
         memory: round.memory,
     })
 }
@@ -110,12 +115,19 @@ struct Round<'a> {
     /// The first message that counts.
     measured_from: u64,
     deliveries: u64,
-    /// The daemon's books, the deliveries and the time when the measured window opened.
-    mark: Option<(Usage, u64, Instant)>,
+    mark: Option<Mark>,
     delay: Histogram<u64>,
     lateness: Histogram<u64>,
     memory: Memory,
     looked: Instant,
+}
+
+/// The books when the measured window opened.
+struct Mark {
+    daemon: Usage,
+    client: Usage,
+    deliveries: u64,
+    since: Instant,
 }
 
 impl<'a> Round<'a> {
@@ -223,7 +235,12 @@ impl<'a> Round<'a> {
         let due = (now - start.min(now)).as_nanos() * u128::from(self.plan.per_second) / 1_000_000_000 + 1;
         while self.sent < self.total && u128::from(self.sent) < due {
             if self.sent == self.measured_from {
-                self.mark = Some((Usage::of(self.plan.pid)?, self.deliveries, Instant::now()));
+                self.mark = Some(Mark {
+                    daemon: Usage::of(self.plan.pid)?,
+                    client: Usage::of(process::id())?,
+                    deliveries: self.deliveries,
+                    since: Instant::now(),
+                });
             }
             let sent = self.clock.elapsed();
             let was_due = start + Duration::from_nanos(self.sent * 1_000_000_000 / self.plan.per_second);
