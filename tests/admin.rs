@@ -178,3 +178,14 @@ fn the_ready_line_names_what_listens_and_nothing_else() {
         assert!(line.is_some_and(|line| line.contains(dialect)), "{dialect}: {log}");
     }
 }
+
+#[test]
+fn what_the_runtime_does_is_counted_too() {
+    let daemon = common::Setup::default().shards(2).start();
+    for number in 0..20 {
+        common::post(daemon.loom(), &format!("counted-{number}"), b"x").expect(201);
+    }
+    for name in ["millpond_ring_sqes_total", "millpond_turns_total", "millpond_mailbox_messages_total"] {
+        daemon.wait_metric(name, |value| value > 0.0);
+    }
+}

@@ -14,7 +14,7 @@ use crate::net::listener::{self, Connections};
 use crate::observe::metrics::ShardMetrics;
 use crate::runtime::gate::Gate;
 use crate::runtime::park::Unpark;
-use crate::runtime::ring::socket::Socket;
+use crate::runtime::ring::{self, socket::Socket};
 use crate::runtime::{Shard, ShardId, preflight, shard, timer};
 use crate::service::stream::{self, Streams};
 use crate::storage::{Health, ShardImage, Store};
@@ -105,7 +105,7 @@ pub async fn serve(parts: Parts, unparks: Vec<Arc<Unpark>>) {
             }
         }
     }
-    watch(&shard, &parts.control, &doors, &vitals, &store, &metrics, move |config| {
+    watch(&parts.control, &doors, &vitals, &store, &streams, &metrics, move |config| {
         loom.reload(Settings::of(&config.loom))
     });
     vitals.set_stage(Stage::Serving);
@@ -184,18 +184,19 @@ impl Doors {
 
 /// Looks once per turn for orders from the main thread, and keeps the vitals and counters that others read.
 fn watch(
-    shard: &Rc<Shard>,
     control: &Arc<Control>,
     doors: &Rc<Doors>,
     vitals: &Arc<Vitals>,
     store: &Rc<Store>,
+    streams: &Rc<Streams>,
     metrics: &Arc<ShardMetrics>,
     reconfigure: impl Fn(&Config) + 'static,
 ) {
     let (control, doors, vitals) = (control.clone(), doors.clone(), vitals.clone());
-    let (store, metrics) = (store.clone(), metrics.clone());
+    let (store, metrics, streams, ring) = (store.clone(), metrics.clone(), streams.clone(), ring::current());
     let generation = Cell::new(control.generation());
-    let seen = Rc::downgrade(shard);
+    let shard = shard::current();
+    let seen = Rc::downgrade(&shard);
     shard.at_turn_start(Box::new(move || {
         let phase = control.phase();
         let moved = (phase >= Phase::Drain && !doors.gate.is_closing())
@@ -215,6 +216,8 @@ fn watch(
             Health::ReadOnly => StoreState::ReadOnly,
         });
         metrics.turns.inc();
+        streams.count_messages();
+        metrics.ring_sqes.add(ring.submitted() - metrics.ring_sqes.value());
         if let Some(shard) = seen.upgrade() {
             count_panics(&shard, &metrics);
         }

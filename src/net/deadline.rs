@@ -25,8 +25,11 @@ impl Deadline {
 
     /// Moves it.
     pub fn set(&mut self, at: Moment) {
-        // A timer armed for later than the new moment would fire late.
-        if self.armed.as_ref().is_some_and(|sleep| sleep.deadline() > at) {
+        // A timer armed for later than the new moment would fire late. One armed for much earlier would wake the shard
+        // for nothing: a connection whose first request has come would pay for the deadline of its head.
+        let now = shard::now();
+        let fits = |armed: Moment| armed <= at && armed.since(now) >= at.since(now) / 2;
+        if self.armed.as_ref().is_some_and(|sleep| !fits(sleep.deadline())) {
             self.armed = None;
         }
         self.at = at;
@@ -109,14 +112,21 @@ mod tests {
     #[test]
     fn moving_costs_no_timer() {
         with_shard(|shard, _| {
-            let mut deadline = Deadline::new(at(10));
+            let mut deadline = Deadline::new(at(1000));
             assert!(!passed(&mut deadline));
-            for later in 11..1000 {
+            for later in 1001..1900 {
                 deadline.set(at(later));
                 assert!(!passed(&mut deadline));
             }
             let next = shard.timers().next().expect("a timer");
-            assert!(next >= at(10) && next < at(11), "one timer, the first, waits for all of them: {next:?}");
+            assert!(
+                next >= at(1000) && next < at(1100),
+                "one timer, the first, waits for all of them: {next:?}"
+            );
+            deadline.set(at(75_000));
+            assert!(!passed(&mut deadline));
+            let next = shard.timers().next().expect("a timer");
+            assert!(next >= at(75_000), "moved far away, it wakes nobody on the way: {next:?}");
         });
     }
 

@@ -113,8 +113,8 @@ shard_metrics! {
     unsynced_bytes: Gauge,
     /// Messages sent to other shards.
     mailbox_messages: Counter,
-    /// Deepest queue towards another shard since the start, on the shard where it was deepest.
-    mailbox_outbox_depth_max: Highest,
+    /// Turns that ended with messages left over because the target's lane was full.
+    mailbox_lanes_full: Counter,
     /// Entries submitted to the rings.
     ring_sqes: Counter,
     /// Turns of the shard loops.
@@ -160,17 +160,6 @@ static STARTED: OnceLock<Duration> = OnceLock::new();
 /// because this layer has no clock.
 pub fn started_at(since_epoch: Duration) {
     STARTED.get_or_init(|| since_epoch);
-}
-
-/// A gauge of which the largest value of all shards is exposed, not the sum.
-#[derive(Debug, Default)]
-pub struct Highest(Gauge);
-
-impl std::ops::Deref for Highest {
-    type Target = Gauge;
-    fn deref(&self) -> &Gauge {
-        &self.0
-    }
 }
 
 /// One metric per value of a label.
@@ -309,14 +298,6 @@ impl Kind for Gauge {
     }
 }
 
-impl Kind for Highest {
-    const TYPE: &'static str = "gauge";
-    const SUFFIX: &'static str = "";
-    fn expose(name: &str, labels: &str, of_shards: &[&Self], out: &mut String) {
-        sample(name, labels, of_shards.iter().map(|gauge| gauge.value()).max().unwrap_or(0), out);
-    }
-}
-
 impl Kind for Histogram {
     const TYPE: &'static str = "histogram";
     const SUFFIX: &'static str = "_seconds";
@@ -391,7 +372,7 @@ mod tests {
             shard.http_requests.of(Dialect::Admin).of(Class::of(404)).add(times);
             shard.streams_open.set(5 * times as i64);
             shard.segments.of(File::Bulk).inc();
-            shard.mailbox_outbox_depth_max.raise_to(7 * times as i64);
+            shard.mailbox_lanes_full.add(7 * times);
             shard.http_latency.of(Dialect::Loom).record(Duration::from_micros(3 * times));
             shard.write_latency.record(Duration::from_secs(100));
         }
@@ -404,7 +385,7 @@ mod tests {
         assert_eq!(value(&page, "millpond_streams_open"), 15.0);
         assert_eq!(value(&page, "millpond_segments{kind=\"bulk\"}"), 2.0);
         assert_eq!(value(&page, "millpond_segments{kind=\"journal\"}"), 0.0);
-        assert_eq!(value(&page, "millpond_mailbox_outbox_depth_max"), 14.0);
+        assert_eq!(value(&page, "millpond_mailbox_lanes_full_total"), 21.0);
         let latency = "millpond_http_latency_seconds";
         assert_eq!(value(&page, &format!("{latency}_bucket{{dialect=\"loom\",le=\"0.000004\"}}")), 1.0);
         assert_eq!(value(&page, &format!("{latency}_bucket{{dialect=\"loom\",le=\"0.000008\"}}")), 2.0);

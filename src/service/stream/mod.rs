@@ -128,6 +128,14 @@ impl Streams {
         self.spies.close();
     }
 
+    /// Brings the counters of messages to other shards up to date.
+    pub fn count_messages(&self) {
+        let counts = self.post().counts();
+        let sent = counts.asks.value() + counts.tells.value();
+        self.metrics.mailbox_messages.add(sent - self.metrics.mailbox_messages.value());
+        self.metrics.mailbox_lanes_full.add(counts.full.value() - self.metrics.mailbox_lanes_full.value());
+    }
+
     fn post(&self) -> &Post<Ask, Answer> {
         self.post.get().expect("set at the start")
     }
