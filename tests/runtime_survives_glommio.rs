@@ -70,7 +70,7 @@ fn the_heart_beats_while_anything_is_in_flight_and_parks_otherwise() {
     let waiting = running.heartbeats() - before_idling - idle;
     assert!(running.join());
     assert!(idle <= 1, "{idle} beats with nothing in flight");
-    assert!(waiting >= 10, "{waiting} beats in 200 ms with a socket waiting");
+    assert!(waiting >= 5, "{waiting} beats in 200 ms with a socket waiting");
 }
 
 /// A preempt timer of 1 ms makes glommio park with the driver runnable every now and then, mostly on a busy

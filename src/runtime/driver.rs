@@ -41,9 +41,9 @@ const YIELD_EVERY: Duration = Duration::from_millis(1);
 /// Longest stall that the heartbeat leaves when glommio parks at the wrong moment.
 const HEARTBEAT: Duration = Duration::from_millis(100);
 /// How much slower the heart beats on a shard that had no turn since the last beat. A beat costs glommio eight
-/// system calls; at full pace a thousand idle connections would cost a shard up to 20 ms of CPU in ten seconds.
+/// system calls; at full pace idle connections alone would cost a shard up to 20 ms of CPU in ten seconds.
 /// What can stall then is the first wake-up after a rest, for this much longer.
-const RESTING_BEATS: u32 = 5;
+const RESTING_BEATS: u32 = 10;
 /// What glommio registers per ring; it carries no traffic.
 const GLOMMIO_IO_MEMORY: usize = 64 * 1024;
 /// Turns that a closing shard gives its cancelled operations to come back.
