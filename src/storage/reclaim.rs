@@ -25,10 +25,11 @@ pub(super) fn supersede(core: &Core, tail: &Tail) {
 pub(super) fn bury(core: &Core, tail: &Tail) {
     for run in tail.runs().iter() {
         let claimed = run.claimed.swap(0, Ordering::AcqRel);
-        run.segment.add_dead(core.shard.index(), claimed);
+        let Some(place) = run.place() else { continue };
+        place.segment.add_dead(core.shard.index(), claimed);
         core.metrics.dead_bytes.add(claimed as i64);
         core.metrics.live_bytes.add(-(claimed as i64));
-        retire_if_dead(core, &run.segment);
+        retire_if_dead(core, &place.segment);
     }
 }
 

@@ -13,10 +13,9 @@
 use super::bulk::segment::Segment;
 use super::core::Core;
 use super::error::StoreError;
-use super::extent::Extent;
 use super::journal::record::{Mark, Record};
 use super::journal::writer;
-use super::tail::{End, State, Tail};
+use super::tail::{End, Placed, State, Tail};
 use super::{Durability, Health};
 use crate::runtime::executor::critical;
 use crate::runtime::file::Syncing;
@@ -278,7 +277,8 @@ fn give_up(core: &Core, pass: Pass) -> Vec<Arc<Tail>> {
     core.appends.fail_poisoned(core);
     for tail in &tails {
         tail.list_unsynced(false);
-        if tail.runs().iter().any(|run| run.segment.is_poisoned() && run.end() > tail.durable()) {
+        let poisoned = |run: &Placed| run.place().is_some_and(|place| place.segment.is_poisoned());
+        if tail.runs().iter().any(|run| run.end() > tail.durable() && poisoned(run)) {
             tail.fail(core.wake_for(tail));
         }
     }
@@ -361,10 +361,9 @@ impl Core {
         }
         let (durable, published) = (tail.durable(), tail.published());
         for run in tail.runs().iter().filter(|run| run.end() > durable && run.start < published) {
-            let crcs = run.crcs();
-            let len = run.end() - run.start;
-            assert_eq!(crcs.len(), Extent::window_count(len), "a marked run knows its checksums");
-            let segment = &run.segment;
+            let Some(place) = run.place() else { continue };
+            let (len, crcs) = run.filled().expect("its appender is on this shard, and it was marked");
+            let segment = &place.segment;
             self.sync.add_dirty(self, segment, 0);
             let mark = Mark {
                 uid: tail.uid(),
@@ -375,7 +374,7 @@ impl Core {
                 log: segment.log,
                 segment: segment.number,
                 generation: segment.generation,
-                offset: run.offset,
+                offset: place.offset,
                 len,
                 crcs: crcs.into(),
             };

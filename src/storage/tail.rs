@@ -7,12 +7,14 @@
 
 mod epochs;
 pub mod list;
+mod placed;
 pub mod progress;
 pub mod sync;
 
-use super::bulk::segment::Segment;
+pub use placed::Placed;
+
 use super::error::{Damage, StoreError};
-use super::extent::{Extent, WINDOW};
+use super::extent::WINDOW;
 use crate::runtime::{FileRange, ShardId};
 use epochs::Epochs;
 use list::AppendList;
@@ -71,29 +73,6 @@ pub struct Tail {
     /// In the list of those that the next sync makes durable.
     listed: AtomicBool,
 }
-
-/// A run as readers see it.
-pub struct Placed {
-    /// The stream's position of its first byte.
-    pub start: u64,
-    /// The file's position of its first byte.
-    pub offset: u64,
-    /// The epoch it was written in.
-    pub epoch: u64,
-    /// The file.
-    pub segment: Arc<Segment>,
-    /// Bytes of it that hold stream bytes.
-    pub len: AtomicU64,
-    /// Bytes of the segment that it takes, slack included.
-    pub claimed: AtomicU64,
-    windows: Box<[Window]>,
-}
-
-/// One checksum: its value in the low half, then the flags.
-pub(super) struct Window(AtomicU64);
-
-const KNOWN: u64 = 1 << 32;
-const VERIFIED: u64 = 1 << 33;
 
 impl Tail {
     /// An empty open stream in epoch `first_epoch`.
@@ -182,13 +161,14 @@ impl Tail {
         let end = self.published();
         let (_, run) = self.runs.last_where(|run| run.start <= from)?;
         let len = end.min(run.end()).checked_sub(from)?.min(len_max);
-        let at = run.offset + (from - run.start);
-        (len > 0).then(|| FileRange { file: run.segment.file.clone(), offset: at, len })
+        let place = run.place()?;
+        let at = place.offset + (from - run.start);
+        (len > 0).then(|| FileRange { file: place.segment.file.clone(), offset: at, len })
     }
 
     /// Whether every byte of the range was written or verified since the start of the process.
     pub fn is_verified(&self, from: u64, len: u64) -> bool {
-        self.pieces(from, len).all(|(run, window)| run.windows[window].is_verified())
+        self.pieces(from, len).all(|(run, window)| run.window(window).is_verified())
     }
 
     /// The cold path: reads and checks, on a worker, every window of the range that was not yet verified since
@@ -363,72 +343,5 @@ impl Tail {
 impl fmt::Debug for Tail {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Tail({:#x}, {:?}, {} published)", self.uid, self.state(), self.published())
-    }
-}
-
-impl Placed {
-    /// A run to be filled from now on: what is written needs no verifying.
-    pub(super) fn fresh(start: u64, offset: u64, epoch: u64, segment: Arc<Segment>, claimed: u64) -> Self {
-        let windows =
-            (0..claimed.div_ceil(WINDOW)).map(|_| Window(AtomicU64::new(VERIFIED))).collect::<Vec<_>>();
-        let (len, claimed) = (AtomicU64::new(0), AtomicU64::new(claimed));
-        Placed { start, offset, epoch, segment, len, claimed, windows: windows.into() }
-    }
-
-    /// A run as recovery found it.
-    pub(super) fn recovered(
-        start: u64,
-        offset: u64,
-        epoch: u64,
-        segment: Arc<Segment>,
-        len: u64,
-        crcs: &[u32],
-    ) -> Self {
-        let windows =
-            crcs.iter().map(|&crc| Window(AtomicU64::new(KNOWN | u64::from(crc)))).collect::<Vec<_>>();
-        assert_eq!(windows.len() as u64, len.div_ceil(WINDOW), "one checksum per window");
-        let (len, claimed) = (AtomicU64::new(len), AtomicU64::new(len));
-        Placed { start, offset, epoch, segment, len, claimed, windows: windows.into() }
-    }
-
-    /// The stream's position after its last byte.
-    pub fn end(&self) -> u64 {
-        self.start + self.len.load(Ordering::Acquire)
-    }
-
-    /// Takes note of what is filled, with the checksum of every window.
-    pub(super) fn set_filled(&self, len: u64, crcs: &[u32]) {
-        // Windows before the one that was the last have their final checksum already.
-        let first = (self.len.load(Ordering::Relaxed) / WINDOW) as usize;
-        for (window, &crc) in self.windows.iter().zip(crcs).skip(first) {
-            window.0.store(VERIFIED | KNOWN | u64::from(crc), Ordering::Release);
-        }
-        self.len.store(len, Ordering::Release);
-    }
-
-    /// The checksums of what is filled, as far as they are known.
-    pub(super) fn crcs(&self) -> Vec<u32> {
-        let count = Extent::window_count(self.end() - self.start);
-        self.windows.iter().take(count).map_while(Window::crc).collect()
-    }
-
-    pub(super) fn window(&self, index: usize) -> &Window {
-        &self.windows[index]
-    }
-}
-
-impl Window {
-    pub(super) fn is_verified(&self) -> bool {
-        self.0.load(Ordering::Acquire) & VERIFIED != 0
-    }
-
-    /// The checksum that the bytes must have, if known.
-    pub(super) fn crc(&self) -> Option<u32> {
-        let value = self.0.load(Ordering::Acquire);
-        (value & KNOWN != 0).then_some(value as u32)
-    }
-
-    pub(super) fn set_verified(&self) {
-        self.0.fetch_or(VERIFIED, Ordering::AcqRel);
     }
 }

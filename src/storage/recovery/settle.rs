@@ -122,8 +122,14 @@ impl Settled {
             if fact.unsynced {
                 self.unsynced.push((segment.clone(), offset..offset + fact.mark.len));
             }
-            let placed =
-                Placed::recovered(start, offset, epoch, segment.clone(), fact.mark.len, &fact.mark.crcs);
+            let placed = Placed::recovered(
+                start,
+                offset,
+                epoch,
+                segment.clone(),
+                fact.mark.len,
+                fact.mark.crcs.iter().copied(),
+            );
             segment.claim(fact.mark.len);
             if !self.tail.runs().push(placed) {
                 self.damaged = true;
