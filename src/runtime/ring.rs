@@ -73,20 +73,51 @@ pub fn try_current() -> Option<Rc<Ring>> {
     RING.try_with(|ring| ring.borrow().clone()).ok().flatten()
 }
 
+fn set_up(completed: &OwnedFd) -> io::Result<(IoUring, Buffers)> {
+    let uring: IoUring = IoUring::builder()
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .setup_coop_taskrun()
+        .setup_taskrun_flag()
+        .setup_submit_all()
+        .setup_cqsize(COMPLETIONS)
+        .build(SUBMISSIONS)?;
+    uring.submitter().register_eventfd(completed.as_raw_fd())?;
+    let buffers = Buffers::register(&uring)?;
+    Ok((uring, buffers))
+}
+
+/// Sets a ring up as a shard does, lets it go again, and returns the operations that shards use and this kernel
+/// does not have.
+pub fn missing_operations() -> io::Result<Vec<&'static str>> {
+    let completed = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC)?;
+    let (uring, buffers) = set_up(&completed)?;
+    let mut probe = io_uring::Probe::new();
+    uring.submitter().register_probe(&mut probe)?;
+    let missing = OPERATIONS.iter().filter(|(_, code)| !probe.is_supported(*code));
+    let missing = missing.map(|(name, _)| *name).collect();
+    // The kernel's use of the buffers ends first.
+    drop(uring);
+    drop(buffers);
+    Ok(missing)
+}
+
+/// What is submitted somewhere below.
+const OPERATIONS: &[(&str, u8)] = &[
+    ("accept", opcode::AcceptMulti::CODE),
+    ("async cancel", opcode::AsyncCancel::CODE),
+    ("fsync", opcode::Fsync::CODE),
+    ("poll", opcode::PollAdd::CODE),
+    ("recv", opcode::RecvMulti::CODE),
+    ("sendmsg", opcode::SendMsg::CODE),
+    ("timeout", opcode::Timeout::CODE),
+];
+
 impl Ring {
     /// Sets a ring up on this thread and makes it the thread's ring. The kernel adds to the eventfd `completed` for
     /// every completion.
     pub fn install(completed: Arc<OwnedFd>) -> io::Result<Rc<Self>> {
-        let uring: IoUring = IoUring::builder()
-            .setup_single_issuer()
-            .setup_defer_taskrun()
-            .setup_coop_taskrun()
-            .setup_taskrun_flag()
-            .setup_submit_all()
-            .setup_cqsize(COMPLETIONS)
-            .build(SUBMISSIONS)?;
-        uring.submitter().register_eventfd(completed.as_raw_fd())?;
-        let buffers = Buffers::register(&uring)?;
+        let (uring, buffers) = set_up(&completed)?;
         let ring = Rc::new(Ring {
             uring: RefCell::new(uring),
             slots: Slots::default(),

@@ -43,6 +43,12 @@ impl Socket {
         Ok(Socket { fd: socket.into() })
     }
 
+    /// Whether this process may use the congestion control of this name; asked of a socket that is never bound.
+    pub fn offers_congestion(name: &str) -> io::Result<bool> {
+        let socket = socket2::Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+        Ok(socket.set_tcp_congestion(name.as_bytes()).is_ok())
+    }
+
     /// Whether nobody listens on `addr` yet: SO_REUSEPORT would let two daemons share it silently.
     pub fn is_free(addr: SocketAddr) -> io::Result<()> {
         let socket = socket2::Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
