@@ -75,7 +75,8 @@ fn run(config: Config, ready_fd: Option<i32>, log: &LogHandle) -> Result<(), Str
     result
 }
 
-fn shard_count(config: &Config) -> Result<usize, String> {
+/// How many shards `config` asks for.
+pub fn shard_count(config: &Config) -> Result<usize, String> {
     match config.shards {
         0 => preflight::allowed_cpus().map(|cpus| cpus.len()).map_err(|refused| refused.to_string()),
         count => Ok(usize::from(count)),
@@ -108,15 +109,7 @@ struct Started {
 /// Recovers the store and starts the shards; returns once all of them accept.
 fn start(config: Config, shards: usize, bound: Vec<Bound>) -> Result<Started, String> {
     let disk: Arc<dyn Disk> = Arc::new(OsDisk);
-    let options = storage::Options {
-        shards,
-        durability: match config.durability {
-            Durability::Sync => storage::Durability::Sync,
-            Durability::Cache => storage::Durability::Cache,
-        },
-        sync_interval: config.sync_interval.into(),
-        segment_size: config.segment_size.bytes(),
-    };
+    let options = options(&config, shards);
     let images =
         Store::open_all(&disk, &config.data_dir, &options).map_err(|error| explain(&config, &error))?;
     let control = Control::new(Arc::new(config));
@@ -145,10 +138,23 @@ fn start(config: Config, shards: usize, bound: Vec<Bound>) -> Result<Started, St
     Ok(Started { running, control })
 }
 
+/// How to open the store.
+pub fn options(config: &Config, shards: usize) -> storage::Options {
+    storage::Options {
+        shards,
+        durability: match config.durability {
+            Durability::Sync => storage::Durability::Sync,
+            Durability::Cache => storage::Durability::Cache,
+        },
+        sync_interval: config.sync_interval.into(),
+        segment_size: config.segment_size.bytes(),
+    }
+}
+
 fn explain(config: &Config, error: &OpenError) -> String {
     let dir = config.data_dir.display();
     match error {
-        OpenError::Locked(_) => match holder::of_lock(&config.data_dir.join("LOCK")) {
+        OpenError::Locked(_) => match holder::of_lock(&config.data_dir.join(storage::LOCK)) {
             Some(holder) => format!("data_dir: {dir} is in use by {holder}"),
             None => format!("data_dir: {dir} is in use by another process"),
         },

@@ -33,6 +33,12 @@ pub enum Command {
     Serve(ServeArgs),
     /// Read the configuration and report every mistake; binds and writes nothing
     CheckConfig(CheckConfigArgs),
+    /// Check the host and the data directory for what would keep the daemon from running well
+    ///
+    /// One line per check: its name, ok, warn or fail, what was found, and what to do. A fail is what `serve`
+    /// would refuse, or what breaks a promise. Binds nothing, and keeps nothing that it writes. Exit code: 0
+    /// when nothing failed, 1 when something did, 78 for a bad configuration.
+    Doctor(DoctorArgs),
     /// Send stdin into a live stream, unbuffered
     Pipe(PipeArgs),
     /// Send stdin into a live stream and print the answer
@@ -93,6 +99,23 @@ pub struct CheckConfigArgs {
     /// The configuration file (TOML); without one the environment alone is checked
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+}
+
+/// Arguments of `doctor`.
+#[derive(Clone, Debug, Args)]
+pub struct DoctorArgs {
+    /// The configuration file (TOML) that `serve` would get
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where everything would be stored [key: data_dir]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<String>,
+    /// How many shards would run; 0 is one per core [key: shards]
+    #[arg(long, value_name = "N")]
+    pub shards: Option<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Arguments of `pipe`.

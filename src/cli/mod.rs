@@ -14,6 +14,7 @@ pub mod args;
 mod check_config;
 mod client;
 mod completions;
+mod doctor;
 mod pipe;
 mod serve;
 mod stream;
@@ -38,6 +39,7 @@ pub fn main() -> ExitCode {
     match cli.command {
         Command::Serve(args) => serve::run(args),
         Command::CheckConfig(args) => check_config::run(args),
+        Command::Doctor(args) => doctor::run(args),
         Command::Pipe(args) => pipe::run(args),
         Command::Stream(args) => stream::run(args),
         Command::Tail(args) => tail::run(args),
@@ -86,6 +88,6 @@ mod tests {
     fn commands_that_are_not_built_are_not_offered() {
         let names: Vec<String> =
             Cli::command().get_subcommands().map(|command| command.get_name().to_owned()).collect();
-        assert_eq!(names, ["serve", "check-config", "pipe", "stream", "tail", "completions"]);
+        assert_eq!(names, ["serve", "check-config", "doctor", "pipe", "stream", "tail", "completions"]);
     }
 }

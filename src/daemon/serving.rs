@@ -25,7 +25,7 @@ use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 /// Descriptors that are not connections: segments, rings, pipes, logs. Half of a limit that is smaller.
-const DESCRIPTORS_RESERVED: u64 = 512;
+pub const DESCRIPTORS_RESERVED: u64 = 512;
 
 /// Admin connections of one shard; beside the cap of the dialects.
 const ADMIN_CONNECTIONS_MAX: usize = 128;

@@ -170,10 +170,7 @@ impl Place {
 
     /// The length of a new segment.
     pub fn segment_len(&self, kind: Kind) -> u64 {
-        match kind {
-            Kind::Journal => self.segment_size.min(JOURNAL_LEN_MAX),
-            Kind::Bulk => self.segment_size,
-        }
+        segment_len(kind, self.segment_size)
     }
 
     /// The header of a segment.
@@ -185,6 +182,14 @@ impl Place {
         // Never zero: free space must not look like a record.
         let generation = xxhash_rust::xxh3::xxh3_64_with_seed(&bytes, self.secret) as u32 | 1;
         Header { kind, log, number, generation }
+    }
+}
+
+/// The length of a new segment where bulk segments have `segment_size`.
+pub fn segment_len(kind: Kind, segment_size: u64) -> u64 {
+    match kind {
+        Kind::Journal => segment_size.min(JOURNAL_LEN_MAX),
+        Kind::Bulk => segment_size,
     }
 }
 

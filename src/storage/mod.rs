@@ -92,6 +92,18 @@ pub struct Options {
     pub segment_size: u64,
 }
 
+impl Options {
+    /// Bytes that the first start allocates: a segment of each kind for every shard.
+    pub fn bytes_at_start(&self) -> u64 {
+        let each = [header::Kind::Journal, header::Kind::Bulk]
+            .map(|kind| ahead::segment_len(kind, self.segment_size));
+        each.iter().sum::<u64>().saturating_mul(self.shards as u64)
+    }
+}
+
+/// The file in a data directory that the process which uses it has locked.
+pub const LOCK: &str = "LOCK";
+
 /// Whether a shard's store can serve.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Health {

@@ -19,7 +19,7 @@ use super::journal::record::{Mark, Record};
 use super::journal::writer::{self, Position, Writer};
 use super::names::{Entry, SHARDS_MAX};
 use super::placement::owner_of;
-use super::{Options, ShardImage};
+use super::{LOCK, Options, ShardImage};
 use crate::runtime::{Disk, File, ShardId};
 use format::Format;
 use replay::{Facts, LogEnd, checked_header};
@@ -125,7 +125,7 @@ fn check(options: &Options) -> Result<(), OpenError> {
 }
 
 fn take_lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn Send + Sync>, OpenError> {
-    let path = dir.join("LOCK");
+    let path = dir.join(LOCK);
     disk.lock(&path).map_err(|error| match error.kind() {
         std::io::ErrorKind::WouldBlock => OpenError::Locked(dir.to_owned()),
         _ => OpenError::Io(path, error),

@@ -12,6 +12,7 @@ pub mod http;
 pub mod loom;
 pub mod proc;
 pub mod prometheus;
+pub mod seccomp;
 pub mod wait;
 
 pub use content::{bytes_of, sha256};
