@@ -7,15 +7,16 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use common::Daemon;
 use common::daemon::{MILLPOND, scratch};
 use common::seccomp::forbid;
+use common::{Daemon, eventually};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 /// What a run said: verdict, what was found and what to do, by name; and its exit code.
@@ -46,7 +47,11 @@ fn command(data_dir: &Path) -> Command {
 
 #[track_caller]
 fn run(mut command: Command) -> Report {
-    let output = command.output().expect("millpond can be started");
+    // A process that another test starts holds the copy that was just written open until its own exec.
+    let output = eventually("millpond can be started", || match command.output() {
+        Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => None,
+        output => Some(output.expect("millpond can be started")),
+    });
     let said = String::from_utf8(output.stdout).expect("text");
     let json: serde_json::Value =
         serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said:?} {:?}", output.stderr));
