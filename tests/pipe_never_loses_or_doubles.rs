@@ -96,6 +96,28 @@ fn a_cut_at_any_byte_goes_on_from_the_servers_end() {
     }
 }
 
+/// Catches a chunked body where nothing is left: a server whose stream has no room left could not let it go on.
+#[test]
+fn a_resumption_with_nothing_left_to_send_says_so_in_its_head() {
+    let fake = Fake::start();
+    let (client, stdin) = pipe(&fake, &[]);
+    let mut post = fake.exchange();
+    fake.declare(0, 0, 1, "open");
+    post.created(0, 1);
+    write_all(stdin, b"all of it");
+    assert_eq!(post.read_to_end(), b"all of it");
+    fake.declare(9, 9, 2, "interrupted");
+    post.close();
+
+    let mut post = fake.exchange();
+    assert_eq!(post.asks(), "POST /stream/a%20b?resume=9&epoch=2");
+    assert!(post.has_line("Content-Length: 0"));
+    post.created(9, 3);
+    assert!(post.is_quiet());
+    post.end();
+    client.outcome().expect(0, "trying again");
+}
+
 #[test]
 fn many_cuts_and_lost_answers_in_a_row_are_one_outage_to_the_reader() {
     let fake = Fake::start();

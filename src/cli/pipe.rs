@@ -41,6 +41,9 @@ const LOOK_SOONEST: Duration = Duration::from_millis(5);
 /// A connection that lived this long ends the trouble before it.
 const STEADY: Duration = Duration::from_secs(2);
 
+/// The body of a resumption with nothing left to send. A server whose stream is as long as it takes has to know that
+/// nothing follows before it lets anyone go on.
+const EMPTY: &str = "Content-Length: 0\r\n";
 const CHUNKED: &str = "Transfer-Encoding: chunked\r\nContent-Type: application/octet-stream\r\n";
 
 /// Runs the command: 0 when everything is durable, else 1 with the reason on stderr.
@@ -251,7 +254,8 @@ impl Producer {
                 }
             };
             self.rewind(offset, if let Seen::Stream(extent) = seen { extent.durable } else { 0 });
-            match self.post(&format!("resume={offset}&epoch={epoch}"), CHUNKED) {
+            let lines = if self.input_ended && self.ring.unsent() == 0 { EMPTY } else { CHUNKED };
+            match self.post(&format!("resume={offset}&epoch={epoch}"), lines) {
                 // Whoever wrote between the question and the answer has made the stream another one.
                 Reply::Accepted(_, Some(next), _) if next > self.ring.sent_most() => {
                     let sent_most = self.ring.sent_most();
@@ -317,7 +321,7 @@ impl Producer {
             let upload = Upload {
                 socket,
                 frame: Frame::default(),
-                last_sent: false,
+                last_sent: lines == EMPTY,
                 answer: body,
                 since: console::now(),
             };

@@ -105,14 +105,14 @@ impl Config {
         keys.into_iter().map(|key| Change { reloadable: self.is_reloadable(new, &key), key }).collect()
     }
 
-    /// Certificates, tokens, ion modules, the log level, retention and what readers of an interrupted stream
-    /// get apply to what comes next; everything else is woven into sockets, files and threads that already
+    /// Certificates, tokens, ion modules, the log level, retention, limits on streams and what readers of an
+    /// interrupted stream get apply to what comes next; everything else is woven into sockets, files and threads that already
     /// exist. Turning TLS on or off changes what a bound listener speaks, so only certificates that replace
     /// others count.
     fn is_reloadable(&self, new: &Self, key: &str) -> bool {
         match key.split('.').collect::<Vec<_>>()[..] {
             ["log_level"]
-            | ["loom", "interrupted"]
+            | ["loom", "interrupted" | "max_stream_bytes"]
             | ["ion", "module"]
             | [_, "tokens"]
             | [_, "retention", _] => true,
@@ -345,11 +345,11 @@ mod tests {
         ),
         (
             "[loom]\nlisen = \"127.0.0.1:1\"",
-            "F:2: loom.lisen: unknown key, did you mean loom.listen?; accepted: enabled, listen, tokens, interrupted, retention, tls, quota",
+            "F:2: loom.lisen: unknown key, did you mean loom.listen?; accepted: enabled, listen, tokens, interrupted, retention, tls, quota, max_stream_bytes",
         ),
         (
             "[loom]\nshards = 2",
-            "F:2: loom.shards: unknown key, did you mean shards above the first [table]?; accepted: enabled, listen, tokens, interrupted, retention, tls, quota",
+            "F:2: loom.shards: unknown key, did you mean shards above the first [table]?; accepted: enabled, listen, tokens, interrupted, retention, tls, quota, max_stream_bytes",
         ),
         (
             "[net]\nmeta_limit = \"1MiB\"",
@@ -624,7 +624,7 @@ mod tests {
     #[test]
     fn changes_name_keys_and_whether_a_reload_is_enough() {
         let new = load(
-            "shards = 2\nlog_level = \"debug\"\n[loom]\ntokens = [\"t\"]\nlisten = \"127.0.0.1:1\"\ninterrupted = \"abort\"\n\
+            "shards = 2\nlog_level = \"debug\"\n[loom]\ntokens = [\"t\"]\nlisten = \"127.0.0.1:1\"\ninterrupted = \"abort\"\nmax_stream_bytes = \"1GiB\"\n\
              [s3]\ntls = { cert_file = \"/c\", key_file = \"/k\" }\n[ion]\nretention = { max_age = \"1h\" }\n",
         );
         let found = Config::default().changes(&new);
@@ -638,6 +638,7 @@ mod tests {
                 ("loom.listen", false),
                 ("loom.tokens", true),
                 ("loom.interrupted", true),
+                ("loom.max_stream_bytes", true),
                 ("s3.tls.cert_file", false),
                 ("s3.tls.key_file", false),
                 ("ion.retention.max_age", true),

@@ -79,6 +79,8 @@ shard_metrics! {
     streams_interrupted: Counter,
     /// Streams deleted.
     streams_deleted: Counter,
+    /// Producers refused or cut because something was full, by what was.
+    producers_refused: ByBound<Counter>,
     /// Readers that follow an open stream now.
     followers_live: Gauge,
     /// Bytes appended to streams.
@@ -127,6 +129,8 @@ shard_metrics! {
 pub type ByDialect<K> = By<Dialect, K, { Dialect::NAMES.len() }>;
 /// A metric once per class of status codes.
 pub type ByClass<K> = By<Class, K, { Class::NAMES.len() }>;
+/// A metric once per bound on what is stored.
+pub type ByBound<K> = By<Bound, K, { Bound::NAMES.len() }>;
 /// A metric once per kind of segment file.
 pub type ByFile<K> = By<File, K, { File::NAMES.len() }>;
 
@@ -256,6 +260,16 @@ impl Class {
             5 => Self::ServerError,
             _ => panic!("status codes lie within 100 to 599, not at {status}"),
         }
+    }
+}
+
+label! {
+    /// What can be full.
+    Bound as "bound" {
+        /// A stream, by its longest length.
+        StreamBytes = "stream_bytes",
+        /// The disk, or what the store may have in memory before it is there.
+        Disk = "disk",
     }
 }
 

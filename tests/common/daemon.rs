@@ -287,6 +287,15 @@ impl Daemon {
         self.restart();
     }
 
+    /// Has the running daemon read another configuration. What it made of it, its log and its answers tell.
+    #[track_caller]
+    pub fn reload_with(&mut self, setup: Setup) {
+        self.setup = setup;
+        let toml = self.setup.toml(&self.data_dir());
+        fs::write(self.dir().join("millpond.toml"), toml).expect("the configuration can be written");
+        self.signal(Signal::HUP);
+    }
+
     /// Starts it again on the same data and the same ports, as a client that reconnects needs it.
     #[track_caller]
     pub fn restart_on_same_ports(&mut self) {

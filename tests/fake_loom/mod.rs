@@ -255,6 +255,9 @@ impl Exchange {
 
     /// The next chunk's payload; empty at the end of the body, `None` when the client went away.
     pub fn read_chunk(&mut self) -> Option<Vec<u8>> {
+        if self.has_line("Content-Length: 0") {
+            return Some(Vec::new());
+        }
         let line = loop {
             match self.unread.windows(2).position(|window| window == b"\r\n") {
                 Some(end) => break self.unread.drain(..end + 2).collect::<Vec<_>>(),

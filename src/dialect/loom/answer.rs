@@ -7,7 +7,7 @@ use super::auth::Denied;
 use crate::codec::text::percent_encode;
 use crate::net::http::exchange::{Exchange, Framing, Gone};
 use crate::net::http::{ResponseHead, Status};
-use crate::service::stream::{Found, Id, OpenError, State, StoreError};
+use crate::service::stream::{Found, Id, Limit, OpenError, ProduceError, State, StoreError};
 
 /// The type of every small answer.
 pub const JSON: &str = "application/json";
@@ -66,12 +66,18 @@ pub async fn store_error(exchange: &mut Exchange, refusal: &StoreError) -> Resul
         StoreError::Ended | StoreError::Attached | StoreError::Fenced => Status::CONFLICT,
         StoreError::Io(kind, path) => {
             tracing::error!(path = %path.display(), %kind, "a file operation failed");
-            // Where our files lie is nobody's business.
-            let message = format!("the disk refused an operation: {kind}");
-            return error(exchange, Status::INTERNAL_SERVER_ERROR, &message).await;
+            Status::INTERNAL_SERVER_ERROR
         }
     };
-    error(exchange, status, &refusal.to_string()).await
+    error(exchange, status, &store_message(refusal)).await
+}
+
+/// Where our files lie is nobody's business.
+fn store_message(refusal: &StoreError) -> String {
+    match refusal {
+        StoreError::Io(kind, _) => format!("the disk refused an operation: {kind}"),
+        other => other.to_string(),
+    }
 }
 
 /// Why a stream was not opened.
@@ -100,8 +106,29 @@ pub async fn not_opened(exchange: &mut Exchange, id: &Id, refusal: &OpenError) -
         OpenError::MetadataTooLong(_) => {
             error(exchange, Status::HEADERS_TOO_LARGE, &refusal.to_string()).await
         }
+        OpenError::Limit(limit) => {
+            let (status, message) = limited(*limit);
+            error(exchange, status, &message).await
+        }
         OpenError::Store(refusal) => store_error(exchange, refusal).await,
     }
+}
+
+/// What a limit is in statuses, and what would be accepted.
+fn limited(limit: Limit) -> (Status, String) {
+    match limit {
+        Limit::StreamBytes(_) => {
+            (Status::CONTENT_TOO_LARGE, format!("{limit} (loom.max_stream_bytes); begin another one"))
+        }
+    }
+}
+
+/// Why a producer's answer, which has begun, does not end.
+pub fn cut_reason(error: &ProduceError) -> String {
+    error_body(&match error {
+        ProduceError::Limit(limit) => limited(*limit).1,
+        ProduceError::Store(error) => store_message(error),
+    })
 }
 
 /// Where the stream really is, for one that is wrong about it.

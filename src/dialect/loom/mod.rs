@@ -8,6 +8,7 @@
 //! | `POST /stream`, `POST /stream/` | 201 at once under a new id; the answer's end is the promise | [`produce`] |
 //! | `POST /stream/:id[?force=true]` | 201, or 409 when the id is taken | [`produce`] |
 //! | `POST /stream/:id?resume=N&epoch=E` | 201: goes on with a stream that was cut, or 412 with where it is | [`produce`] |
+//! | either, beyond a limit of the configuration | 413: too long. Once the 201 is out, the answer breaks off behind `{"error":"…"}` | [`produce`] |
 //! | `GET`, `HEAD /stream/:id[?notail][&offset=N][&epoch=E]` | 200, 206, 404, 412 or 416 | [`consume`] |
 //! | `DELETE /stream/:id` | 204, or 404 | [`delete`] |
 //! | `DELETE /stream/build/:buildId` | 200 and the ids of all `build-<buildId>-…` that are gone | [`delete`] |
@@ -44,7 +45,7 @@ use crate::config;
 use crate::net::http::exchange::{Exchange, Gone};
 use crate::net::http::server::Handler;
 use crate::observe::metrics::Dialect;
-use crate::service::stream::Streams;
+use crate::service::stream::{Limits, Streams};
 use route::{Resource, Task};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -56,12 +57,16 @@ pub struct Settings {
     pub tokens: Vec<config::Secret>,
     /// What attached readers get when a producer vanishes.
     pub interrupted: config::Interrupted,
+    /// What bounds streams.
+    pub limits: Limits,
 }
 
 impl Settings {
     /// The part of the configuration that matters here.
     pub fn of(config: &config::Loom) -> Self {
-        Settings { tokens: config.tokens.clone(), interrupted: config.interrupted }
+        let some = |bytes: config::ByteSize| Some(bytes.bytes()).filter(|bytes| *bytes > 0);
+        let limits = Limits { stream_bytes: some(config.max_stream_bytes) };
+        Settings { tokens: config.tokens.clone(), interrupted: config.interrupted, limits }
     }
 }
 
@@ -74,11 +79,13 @@ pub struct Loom {
 impl Loom {
     /// Speaks over `streams`.
     pub fn new(streams: Rc<Streams>, settings: Settings) -> Self {
+        streams.set_limits(settings.limits);
         Loom { streams, settings: RefCell::new(Rc::new(settings)) }
     }
 
     /// Takes other settings, from the next request on.
     pub fn reload(&self, settings: Settings) {
+        self.streams.set_limits(settings.limits);
         self.settings.replace(Rc::new(settings));
     }
 

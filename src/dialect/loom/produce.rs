@@ -1,7 +1,8 @@
 //! `POST /stream[/:id][?force=true | ?resume=N&epoch=E]`: bytes in as they come.
 //!
 //! The head of the answer goes out at once, before the first byte of the body; its end goes out when every byte
-//! is stored as durably as the store is told to. An answer without an end means: not all is well.
+//! is stored as durably as the store is told to. An answer without an end means: not all is well; why, its last
+//! chunk says where that can be told.
 //!
 //! Lives on: the connection's shard, which becomes the stream's home.
 
@@ -9,8 +10,8 @@ use super::metadata::Metadata;
 use super::{Loom, answer, param};
 use crate::net::http::exchange::{BodyStep, Exchange, Framing, Gone};
 use crate::net::http::target::Param;
-use crate::net::http::{RequestHead, Status};
-use crate::service::stream::{Id, Open, Producer, Resume, StoreError};
+use crate::net::http::{BodyLength, RequestHead, Status};
+use crate::service::stream::{Id, Open, ProduceError, Producer, Resume};
 
 /// A stream under a new id.
 pub async fn create(loom: &Loom, exchange: &mut Exchange) -> Result<(), Gone> {
@@ -33,6 +34,8 @@ pub async fn produce(loom: &Loom, exchange: &mut Exchange, segment: String) -> R
 }
 
 struct Request {
+    /// The body's length, if the head tells it.
+    announced: Option<u64>,
     force: bool,
     resume: Option<Resume>,
     metadata: Metadata,
@@ -40,6 +43,11 @@ struct Request {
 
 impl Request {
     fn of(head: &RequestHead) -> Result<Self, String> {
+        let announced = match head.body() {
+            BodyLength::None => Some(0),
+            BodyLength::Exact(len) => Some(len),
+            BodyLength::Chunked => None,
+        };
         // The word alone, as ever: `?force` and `?force=1` do not destroy anything.
         let force = Param::find(head.query(), "force").value().is_some_and(|value| *value == *b"true");
         let resume = match (param::number(head, "resume")?, param::number(head, "epoch")?) {
@@ -50,17 +58,20 @@ impl Request {
             (Some(_), None) => {
                 return Err("resume needs epoch=E beside it, as HEAD tells it in Stream-Epoch".into());
             }
-            (Some(offset), Some(epoch)) => Some(Resume { offset, epoch }),
+            (Some(offset), Some(epoch)) => Some(Resume { offset, epoch, announced }),
         };
-        Ok(Request { force, resume, metadata: Metadata::of(head.headers("x-stream-metadata")) })
+        Ok(Request { announced, force, resume, metadata: Metadata::of(head.headers("x-stream-metadata")) })
     }
 }
 
 async fn open(loom: &Loom, exchange: &mut Exchange, id: Id, request: Request) -> Result<(), Gone> {
-    let Request { force, resume, metadata } = request;
+    let Request { announced, force, resume, metadata } = request;
     let opened = match resume {
         Some(resume) => loom.streams.resume(id.clone(), resume).await,
-        None => loom.streams.open(id.clone(), Open { force, metadata: metadata.value.into() }).await,
+        None => {
+            let metadata = metadata.value.into();
+            loom.streams.open(id.clone(), Open { force, metadata, announced }).await
+        }
     };
     let producer = match opened {
         Ok(producer) => producer,
@@ -110,23 +121,24 @@ async fn receive(exchange: &mut Exchange, mut producer: Producer) -> Result<(), 
         }
         Err(error) => {
             tracing::warn!(stream = %id, %error, "stream not stored");
-            exchange.abandon();
+            exchange.abandon_saying(answer::cut_reason(&error).as_bytes());
             Ok(())
         }
     }
 }
 
-/// The stream takes no more. One that was replaced, deleted or taken over lets its producer talk on; either way
-/// the answer never ends.
-async fn refused(exchange: &mut Exchange, producer: Producer, error: &StoreError) -> Result<(), Gone> {
+/// The stream takes no more. One that was replaced, deleted or taken over lets its producer talk on; for all else
+/// the reason comes before the break. Either way the answer never ends.
+async fn refused(exchange: &mut Exchange, producer: Producer, error: &ProduceError) -> Result<(), Gone> {
     let (id, fenced) = (producer.id().clone(), producer.is_fenced());
     drop(producer);
     if fenced {
         tracing::info!(stream = %id, "stream taken from its producer");
         while let Ok(BodyStep::Bytes(_)) = exchange.read_body(|_| {}).await {}
+        exchange.abandon();
     } else {
         tracing::warn!(stream = %id, %error, "stream not stored");
+        exchange.abandon_saying(answer::cut_reason(error).as_bytes());
     }
-    exchange.abandon();
     Ok(())
 }

@@ -100,6 +100,7 @@ pub struct Exchange {
     reads_body: bool,
     continue_due: bool,
     closing: bool,
+    has_said_why: bool,
 }
 
 impl Exchange {
@@ -117,6 +118,7 @@ impl Exchange {
             reads_body: false,
             continue_due: false,
             closing: false,
+            has_said_why: false,
         }
     }
 
@@ -229,13 +231,7 @@ impl Exchange {
             return Ok(());
         }
         let out = self.out.as_mut().ok_or(Gone)?;
-        if self.answer == Answer::Chunked {
-            out.head.extend_from_slice(chunk_head(bytes.len(), &mut [0; 18]));
-        }
-        out.head.extend_from_slice(bytes);
-        if self.answer == Answer::Chunked {
-            out.head.extend_from_slice(b"\r\n");
-        }
+        write_chunk(&mut out.head, bytes, self.answer == Answer::Chunked);
         self.service.note_sent(bytes.len());
         if out.head.len() >= GATHER_MAX { self.flush().await } else { Ok(()) }
     }
@@ -309,6 +305,18 @@ impl Exchange {
     pub fn abandon(&mut self) {
         self.answer = Answer::Cut;
         self.closing = true;
+    }
+
+    /// Like [`Exchange::abandon`], with `reason` as the last that is said. The peer may still be sending, and closing
+    /// on it would drop what it has not read: the connection ends as after a whole answer.
+    pub fn abandon_saying(&mut self, reason: &[u8]) {
+        if matches!(self.answer, Answer::Chunked | Answer::UntilClose)
+            && let Some(out) = &mut self.out
+        {
+            write_chunk(&mut out.head, reason, self.answer == Answer::Chunked);
+            self.has_said_why = true;
+        }
+        self.abandon();
     }
 
     /// A whole small answer.
@@ -396,9 +404,10 @@ impl Exchange {
         false
     }
 
-    /// Whether the last thing said was a whole answer, so that it should be let through before closing.
+    /// Whether the last thing said was a whole answer, or why there is none, so that it should be let through before
+    /// closing.
     pub(super) fn has_answered(&self) -> bool {
-        self.answer == Answer::Done
+        self.answer == Answer::Done || (self.answer == Answer::Cut && self.has_said_why)
     }
 
     pub(super) fn socket(&self) -> &Rc<Socket> {
@@ -478,6 +487,17 @@ async fn read_chunked(
         (None, Ok(Some(_))) if payload == 0 && decoder.is_done() => Ok(BodyStep::End),
         (None, Ok(Some(_))) => Ok(BodyStep::Bytes(payload)),
         (None, Ok(None) | Err(_)) => Err(BodyError::Gone),
+    }
+}
+
+/// Bytes of a body, framed as a chunk where the body is chunked.
+fn write_chunk(out: &mut Vec<u8>, bytes: &[u8], is_chunk: bool) {
+    if is_chunk {
+        out.extend_from_slice(chunk_head(bytes.len(), &mut [0; 18]));
+    }
+    out.extend_from_slice(bytes);
+    if is_chunk {
+        out.extend_from_slice(b"\r\n");
     }
 }
 

@@ -8,6 +8,7 @@
 
 use super::Streams;
 use super::id::Id;
+use super::limits::{Limit, ProduceError};
 use super::message::{Announced, Answer, Ask};
 use super::open::Opened;
 use crate::runtime::gate::Pass;
@@ -39,7 +40,12 @@ pub struct Producer {
     spilled: usize,
     /// Bytes yet to come that are in the stream already.
     skip: u64,
+    /// The stream's length with everything that was taken.
+    position: u64,
+    /// More was received than the stream may hold.
+    over: Option<Limit>,
     failed: Option<StoreError>,
+    counted: bool,
     replaced: bool,
 }
 
@@ -76,7 +82,10 @@ impl Producer {
             spill: Vec::new(),
             spilled: 0,
             skip,
+            position: start,
+            over: None,
             failed: None,
+            counted: false,
             replaced: opened.replaced,
         }
     }
@@ -108,9 +117,19 @@ impl Producer {
 
     /// Writes what the last receive brought and is not written yet, and waits for room for the next one. To be
     /// called after every receive, so that its bytes are published in the same turn.
-    pub async fn make_room(&mut self) -> Result<(), StoreError> {
+    pub async fn make_room(&mut self) -> Result<(), ProduceError> {
+        let made = self.try_make_room().await;
+        if let Err(error) = &made
+            && !std::mem::replace(&mut self.counted, true)
+        {
+            self.streams.count_refused(error);
+        }
+        made
+    }
+
+    pub(super) async fn try_make_room(&mut self) -> Result<(), ProduceError> {
         if let Some(error) = &self.failed {
-            return Err(error.clone());
+            return Err(error.clone().into());
         }
         while self.spilled < self.spill.len() {
             let room = self.reserve(self.spill.len() - self.spilled).await?;
@@ -123,6 +142,9 @@ impl Producer {
         self.spill.clear();
         // A thousand quiet producers must not hold a thousand receives.
         self.spill.shrink_to(SMALL);
+        if let Some(limit) = self.over {
+            return Err(limit.into());
+        }
         self.room = self.reserve(RECEIVE_MAX).await?;
         Ok(())
     }
@@ -135,6 +157,15 @@ impl Producer {
         if self.failed.is_some() {
             return;
         }
+        let fitting = match self.streams.limits.get().fitting(self.position, bytes.len()) {
+            Ok(all) => all,
+            Err((room, limit)) => {
+                self.over = Some(limit);
+                room
+            }
+        };
+        let bytes = &bytes[..fitting];
+        self.position += fitting as u64;
         // What came before is in the spill, so what comes now has to go behind it.
         let goes_direct = self.spill.is_empty() && bytes.len() >= SMALL && !self.desk.is_slow();
         let direct = if goes_direct { self.room.min(bytes.len()) } else { 0 };
@@ -151,13 +182,16 @@ impl Producer {
 
     /// Ends the stream as intended. Resolves once all of it, its name included, is committed in the store's
     /// class, with its length. Whoever waits for this may leave: the end happens all the same.
-    pub async fn end(mut self) -> Result<u64, StoreError> {
+    pub async fn end(mut self) -> Result<u64, ProduceError> {
         if let Some(error) = self.failed.take() {
-            return Err(error);
+            return Err(error.into());
+        }
+        if let Some(limit) = self.over {
+            return Err(limit.into());
         }
         let (answerer, answer) = notify::answer();
         self.seal(End::Complete, move |sealed| answerer.give(sealed));
-        answer.await.unwrap_or(Err(StoreError::Closing))
+        answer.await.unwrap_or(Err(StoreError::Closing)).map_err(ProduceError::Store)
     }
 
     /// Appends as much of the spill as there is room for.

@@ -17,6 +17,7 @@ mod append;
 mod find;
 mod follow;
 mod id;
+mod limits;
 mod list;
 mod message;
 mod open;
@@ -27,6 +28,7 @@ mod tests;
 pub use append::Producer;
 pub use follow::{Follower, Look};
 pub use id::{BadId, Id};
+pub use limits::{Limit, Limits, ProduceError};
 pub use list::{Page, Query};
 pub use message::{Announced, Answer, Ask, Found, Mailbox};
 pub use open::{Open, OpenError, Opened, Resume};
@@ -42,7 +44,7 @@ use crate::runtime::park::Unpark;
 use crate::runtime::{ShardId, shard};
 use crate::service::owner;
 use crate::storage::Store;
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -52,6 +54,7 @@ pub struct Streams {
     me: ShardId,
     store: Rc<Store>,
     metrics: Arc<ShardMetrics>,
+    limits: Cell<Limits>,
     post: OnceCell<Rc<Post<Ask, Answer>>>,
     /// One pass per producer, until its stream is sealed.
     producing: Gate,
@@ -91,6 +94,7 @@ impl Streams {
             me: shard.id(),
             store,
             metrics,
+            limits: Cell::default(),
             post: OnceCell::new(),
             producing: Gate::new(),
             appenders: open::Appenders::default(),
@@ -114,6 +118,11 @@ impl Streams {
         });
         assert!(streams.post.set(post).is_ok(), "a service starts once");
         streams
+    }
+
+    /// Takes other limits: for what is opened, and for what is received, from now on.
+    pub fn set_limits(&self, limits: Limits) {
+        self.limits.set(limits);
     }
 
     /// Ends the spies: they would go on for ever, and nothing waits for an end of theirs.

@@ -6,6 +6,7 @@
 
 use super::append::Producer;
 use super::id::Id;
+use super::limits::{Limit, ProduceError};
 use super::message::{Answer, Ask};
 use super::{Streams, ask};
 use crate::runtime::{ShardId, gate::Pass, notify, shard};
@@ -24,6 +25,8 @@ pub struct Open {
     pub force: bool,
     /// What to keep beside the bytes; empty for nothing.
     pub metadata: Bytes,
+    /// How many bytes will come, if that is known before they do.
+    pub announced: Option<u64>,
 }
 
 impl Open {
@@ -38,6 +41,8 @@ pub struct Resume {
     pub offset: u64,
     /// The epoch that it knows.
     pub epoch: u64,
+    /// How many bytes it will send, if that is known before it does.
+    pub announced: Option<u64>,
 }
 
 /// Why a stream was not opened.
@@ -63,8 +68,25 @@ pub enum OpenError {
     },
     /// The metadata has so many bytes, more than [`Open::METADATA_MAX`].
     MetadataTooLong(usize),
+    /// The stream would exceed a limit.
+    Limit(Limit),
     /// The store refused.
     Store(StoreError),
+}
+
+impl From<Limit> for OpenError {
+    fn from(limit: Limit) -> Self {
+        OpenError::Limit(limit)
+    }
+}
+
+impl From<ProduceError> for OpenError {
+    fn from(error: ProduceError) -> Self {
+        match error {
+            ProduceError::Limit(limit) => OpenError::Limit(limit),
+            ProduceError::Store(error) => OpenError::Store(error),
+        }
+    }
 }
 
 impl From<StoreError> for OpenError {
@@ -85,6 +107,7 @@ impl fmt::Display for OpenError {
             OpenError::MetadataTooLong(len) => {
                 write!(f, "the metadata has {len} bytes; up to {} are kept", Open::METADATA_MAX)
             }
+            OpenError::Limit(limit) => limit.fmt(f),
             OpenError::Store(error) => error.fmt(f),
         }
     }
@@ -136,19 +159,40 @@ impl Streams {
     /// Opens a new stream with room for its first bytes, so that a full disk is told before anything is promised.
     /// That the name is committed is part of [`Producer::end`].
     pub async fn open(self: &Rc<Self>, id: Id, open: Open) -> Result<Producer, OpenError> {
-        let Open { force, metadata } = open;
+        let Open { force, metadata, announced } = open;
         if metadata.len() > Open::METADATA_MAX {
             return Err(OpenError::MetadataTooLong(metadata.len()));
         }
         let question = Ask::Open { id: id.clone(), home: self.store.log(), force, metadata };
-        self.open_in_task(id, question, None).await
+        self.open_within_limits(id, question, None, announced).await
     }
 
     /// Goes on with an open or interrupted stream in a new epoch. A producer that still holds it loses it first.
     /// Bytes from `resume.offset` on that are there already are skipped.
     pub async fn resume(self: &Rc<Self>, id: Id, resume: Resume) -> Result<Producer, OpenError> {
-        let Resume { offset, epoch } = resume;
-        self.open_in_task(id.clone(), Ask::Resume { id, offset, epoch }, Some(offset)).await
+        let Resume { offset, epoch, announced } = resume;
+        let question = Ask::Resume { id: id.clone(), offset, epoch };
+        self.open_within_limits(id, question, Some(offset), announced).await
+    }
+
+    async fn open_within_limits(
+        self: &Rc<Self>,
+        id: Id,
+        question: Ask,
+        offset: Option<u64>,
+        announced: Option<u64>,
+    ) -> Result<Producer, OpenError> {
+        let opened = match self.limits.get().admit_body(offset.unwrap_or(0), announced) {
+            Ok(()) => self.open_in_task(id, question, offset).await,
+            Err(limit) => Err(limit.into()),
+        };
+        match &opened {
+            Ok(_) => {}
+            Err(OpenError::Limit(limit)) => self.count_refused(&ProduceError::Limit(*limit)),
+            Err(OpenError::Store(error)) => self.count_refused(&ProduceError::Store(error.clone())),
+            Err(_) => {}
+        }
+        opened
     }
 
     /// In a task of the shard: once the owner has decided, somebody must be here to take the stream, or it would
@@ -187,17 +231,17 @@ impl Streams {
         let made = match attached {
             Ok(appender) => {
                 let mut producer = Producer::new(self, id.clone(), appender, &opened, offset, pass);
-                producer.make_room().await.map(|()| producer)
+                producer.try_make_room().await.map(|()| producer)
             }
             Err(error) => {
                 self.tell_let_go(&id, uid, opened.epoch);
-                Err(error)
+                Err(error.into())
             }
         };
         match made {
             Ok(producer) => Ok(producer),
             // Another request took the stream, and with it the id, before this one could have it.
-            Err(StoreError::Gone | StoreError::Fenced) => Err(OpenError::Taken),
+            Err(ProduceError::Store(StoreError::Gone | StoreError::Fenced)) => Err(OpenError::Taken),
             // Refused before anyone was told of it: the id is free again. A resumed stream stays interrupted.
             Err(error) if offset.is_none() => {
                 self.withdraw(id, uid).await;

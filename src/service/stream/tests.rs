@@ -62,13 +62,15 @@ impl Fleet {
     fn open(&self, shard: usize, name: &str, force: bool) -> Result<Producer, OpenError> {
         let id = id(name);
         self.run(shard, async move |streams| {
-            streams.open(id, Open { force, metadata: Bytes::from_static(b"{}") }).await
+            streams.open(id, Open { force, metadata: Bytes::from_static(b"{}"), announced: None }).await
         })
     }
 
     fn resume(&self, shard: usize, name: &str, offset: u64, epoch: u64) -> Result<Producer, OpenError> {
         let id = id(name);
-        self.run(shard, async move |streams| streams.resume(id, Resume { offset, epoch }).await)
+        self.run(shard, async move |streams| {
+            streams.resume(id, Resume { offset, epoch, announced: None }).await
+        })
     }
 
     /// Appends, and leaves it to chance when it is published.
@@ -77,7 +79,7 @@ impl Fleet {
         shard: usize,
         mut producer: Producer,
         bytes: &[u8],
-    ) -> (Producer, Result<(), StoreError>) {
+    ) -> (Producer, Result<(), ProduceError>) {
         let bytes = bytes.to_vec();
         self.run(shard, async move |_| {
             let done = produce(&mut producer, &bytes).await;
@@ -112,7 +114,7 @@ fn all() -> Query {
     Query { prefix: Bytes::new(), after: None, state: None, limit: 1000 }
 }
 
-async fn produce(producer: &mut Producer, bytes: &[u8]) -> Result<(), StoreError> {
+async fn produce(producer: &mut Producer, bytes: &[u8]) -> Result<(), ProduceError> {
     for piece in bytes.chunks(100_000) {
         producer.make_room().await?;
         // Large and small pieces, as chunks of a body come.
@@ -265,7 +267,10 @@ fn force_ends_old_readers_at_the_old_bytes_and_fences_the_old_producer() {
         // The switch is one record, and the old producer hears of it by a message.
         fleet.world.run_until_idle();
         let (_, refused) = fleet.append(old_home, producer, b"more");
-        assert!(matches!(refused, Err(StoreError::Gone | StoreError::Fenced)), "{refused:?}");
+        assert!(
+            matches!(refused, Err(ProduceError::Store(StoreError::Gone | StoreError::Fenced))),
+            "{refused:?}"
+        );
         let (replacement, done) = fleet.append(new_home, replacement, b"new");
         done.expect("appended");
         assert_eq!(fleet.run(new_home, async move |_| replacement.end().await), Ok(3));
@@ -345,7 +350,7 @@ fn a_resumption_takes_an_open_stream_over_and_continues_an_interrupted_one() {
         assert_eq!(new.start(), 10);
         if let Some(old) = old {
             let (_, refused) = fleet.append(old_home, old, b"INTRUDER");
-            assert!(matches!(refused, Err(StoreError::Fenced)), "{refused:?}");
+            assert!(matches!(refused, Err(ProduceError::Store(StoreError::Fenced))), "{refused:?}");
         }
         let (new, done) = fleet.append(new_home, new, b"789and on");
         done.expect("appended");
@@ -460,7 +465,7 @@ fn pages_with_large_metadata_are_shorter_and_leave_nothing_out() {
         for name in &names {
             // Shorter ones on some owners, so that their parts reach further.
             let len = if fleet.world.chance().one_in(2) { 200_000 } else { 10 };
-            let open = Open { force: false, metadata: vec![b'1'; len].into() };
+            let open = Open { metadata: vec![b'1'; len].into(), ..Open::default() };
             let id = id(name);
             let opened = fleet.run(0, async move |streams| streams.open(id, open).await);
             fleet.world.enter(0, |_| drop(opened.expect("free")));
@@ -479,7 +484,7 @@ fn pages_with_large_metadata_are_shorter_and_leave_nothing_out() {
         }
         assert_eq!(listed, names);
         assert!(pages > 1, "some page ended early");
-        let open = Open { force: false, metadata: vec![b'1'; Open::METADATA_MAX + 1].into() };
+        let open = Open { metadata: vec![b'1'; Open::METADATA_MAX + 1].into(), ..Open::default() };
         let refused = fleet.run(0, async move |streams| streams.open(id("big"), open).await.map(drop));
         assert_eq!(refused, Err(OpenError::MetadataTooLong(Open::METADATA_MAX + 1)));
     }
