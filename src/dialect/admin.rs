@@ -1,13 +1,16 @@
 //! The admin endpoints: is it alive, is it ready, what does it count.
 //!
 //! `GET /livez` answers 200 as long as the shard that was asked turns. `GET /readyz` names every check, one per
-//! line, and answers 503 when one fails. `GET /metrics` is the Prometheus text format, summed over all shards.
+//! line, and answers 503 when one fails. Damage fails no check: it costs what it hit, everything else is served, and
+//! an instance that is taken out of service for it helps nobody. It has a line of its own, marked `[!]`, until a
+//! restart finds nothing of it any more. `GET /metrics` is the Prometheus text format, summed over all shards.
 //! Everything here only reads what shards publish through atomics, so no shard is asked and none can hang it.
 //! Lives on: every shard.
 
 use crate::net::http::exchange::{Exchange, Framing, Gone};
 use crate::net::http::server::Handler;
 use crate::net::http::{Method, Status};
+use crate::observe::counter::Counter;
 use crate::observe::metrics::{self, Dialect, ShardMetrics};
 use std::fmt::Write;
 use std::sync::Arc;
@@ -90,7 +93,25 @@ impl Admin {
                 let _ = writeln!(page, "[{sign}] {check} {number}: {state}");
             }
         }
+        let _ = writeln!(page, "{}", self.damage());
         (if ready { Status::OK } else { Status::SERVICE_UNAVAILABLE }, page)
+    }
+}
+
+impl Admin {
+    fn damage(&self) -> String {
+        let names: i64 = self.metrics.iter().map(|shard| shard.names_damaged.value()).sum();
+        let sum = |counter: fn(&ShardMetrics) -> &Counter| -> u64 {
+            self.metrics.iter().map(|shard| counter(shard).value()).sum()
+        };
+        let (records, windows) = (sum(|shard| &shard.records_damaged), sum(|shard| &shard.windows_damaged));
+        if names == 0 && records == 0 && windows == 0 {
+            return "[+] damage: none".into();
+        }
+        format!(
+            "[!] damage: {names} names, {records} journal records found at the start, {windows} reads of damaged bytes; \
+             `millpond verify` tells which"
+        )
     }
 }
 
@@ -141,5 +162,23 @@ mod tests {
         let (status, page) = admin.readiness();
         assert_eq!(status, Status::SERVICE_UNAVAILABLE);
         assert!(page.contains("[-] store 1: read-only") && page.contains("[+] store 0: serving"), "{page}");
+    }
+
+    #[test]
+    fn damage_is_told_and_fails_no_check() {
+        let vitals = vec![Arc::new(Vitals::default())];
+        vitals[0].set_stage(Stage::Serving);
+        let metrics = vec![Arc::new(ShardMetrics::default()), Arc::new(ShardMetrics::default())];
+        let admin = Admin::new(metrics.clone(), vitals);
+        assert!(admin.readiness().1.contains("[+] damage: none"));
+        metrics[0].names_damaged.set(1);
+        metrics[1].names_damaged.set(2);
+        metrics[1].windows_damaged.inc();
+        let (status, page) = admin.readiness();
+        assert_eq!(status, Status::OK);
+        assert!(
+            page.contains("[!] damage: 3 names, 0 journal records") && page.contains("1 reads"),
+            "{page}"
+        );
     }
 }

@@ -111,6 +111,10 @@ shard_metrics! {
     windows_verified: Counter,
     /// Windows of stored bytes whose checksum did not match.
     windows_damaged: Counter,
+    /// Names that answer with an error because a record about them is damaged, until they are replaced or deleted.
+    names_damaged: Gauge,
+    /// Journal records that the start found damaged.
+    records_damaged: Counter,
     /// Bytes written but not yet synced.
     unsynced_bytes: Gauge,
     /// Messages sent to other shards.

@@ -72,7 +72,11 @@ impl fmt::Display for StoreError {
                 write!(f, "bytes {from} to {to} of stream {uid:#x} do not match their checksum")
             }
             StoreError::Damaged(Damage::Name { key_hash }) => {
-                write!(f, "a journal record of the name with hash {key_hash:#018x} is damaged")
+                write!(
+                    f,
+                    "a journal record of the name with hash {key_hash:#018x} is damaged; replacing or deleting the name \
+                     puts it right"
+                )
             }
             StoreError::Gone => f.write_str("the stream was deleted or replaced"),
             StoreError::Ended => f.write_str("the stream has ended"),

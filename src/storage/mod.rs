@@ -132,6 +132,8 @@ pub struct ShardImage {
     bulk_number: u32,
     names: Vec<Entry>,
     damaged: BTreeSet<u64>,
+    /// In all logs, told by the first shard.
+    records_damaged: u64,
     epoch_floor: u64,
     lock: Arc<dyn Send + Sync>,
 }
@@ -171,6 +173,8 @@ impl Store {
         let used: u64 = image.bulk_held.iter().map(|segment| segment.used() - HEADER).sum();
         metrics.dead_bytes.set(dead as i64);
         metrics.live_bytes.set((used - dead) as i64);
+        metrics.records_damaged.add(image.records_damaged);
+        metrics.names_damaged.set(image.damaged.len() as i64);
         let mut index = Index::new(image.shard, image.boot, image.damaged, image.epoch_floor);
         image.names.into_iter().for_each(|entry| index.recovered(entry));
         let core = Core::new(core::Parts {

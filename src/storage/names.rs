@@ -67,6 +67,12 @@ impl Names {
         }
     }
 
+    /// The latest decision about `key` as far as it is known: for who replaces or deletes it, whom damage does not
+    /// stop.
+    pub fn look(&self, key: &Key) -> Found {
+        self.core.index.borrow().map.get(key).cloned().unwrap_or_default()
+    }
+
     /// Puts `key`, or replaces what it stood for, with a new empty open stream. The bytes of a replaced one go
     /// once this is durable. Puts a damaged name right again.
     pub fn put(&self, key: Key, home: LogId, attributes: Bytes) -> Result<(Rc<Entry>, Ticket), StoreError> {
@@ -84,7 +90,8 @@ impl Names {
         }))
     }
 
-    /// Deletes `key`; `None` when there is nothing, with the ticket in [`Names::get`] to wait for.
+    /// Deletes `key`; `None` when there is nothing, with the ticket in [`Names::look`] to wait for. A damaged name is
+    /// deleted whether or not there was something.
     pub fn delete(&self, key: &Key) -> Result<Option<Ticket>, StoreError> {
         self.core.admit()?;
         Ok(critical(|| {
@@ -216,6 +223,11 @@ impl Index {
         }
     }
 
+    /// Brings the gauge of damaged names up to date.
+    pub(super) fn count_damaged(&self, core: &Core) {
+        core.metrics.names_damaged.set(self.damaged.len() as i64);
+    }
+
     fn next_version(&mut self) -> u64 {
         let version = self.next_version;
         assert!((version + 1) << (64 - COUNT_BITS) != 0, "2^34 decisions of one shard since its start");
@@ -232,6 +244,7 @@ impl Index {
         };
         if !matches!(change, Change::Epoch { .. }) {
             self.damaged.remove(&key.hash());
+            self.count_damaged(core);
         }
         let before = self.map.insert(key.clone(), Found { entry, ticket }).unwrap_or_default();
         self.pending.push_back(Pending { seq, key, change, before });

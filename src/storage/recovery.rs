@@ -97,6 +97,7 @@ pub(super) fn open_all(
             bulk_number,
             names: std::mem::take(&mut owned.names[shard]),
             damaged: std::mem::take(&mut owned.damaged[shard]),
+            records_damaged: if shard == 0 { facts.lost_records } else { 0 },
             epoch_floor: facts.epoch_max,
             lock: lock.clone(),
         });
@@ -251,8 +252,11 @@ fn settle_names(facts: &mut Facts, segments: &Segments, shards: usize) -> Owned 
     for (key, fact) in std::mem::take(&mut facts.names) {
         let key_hash = key.hash();
         let owner = owner_of(key_hash, shards).index();
-        if let Some(lost) = facts.lost_names.get_mut(&key_hash) {
-            lost.retain(|lost| !fact.written.is_after(lost));
+        // What was lost before the name's last record was about a stream that is gone.
+        for lost in [&mut facts.lost_names, &mut facts.lost_marks] {
+            if let Some(lost) = lost.get_mut(&key_hash) {
+                lost.retain(|lost| !fact.written.is_after(lost));
+            }
         }
         let Some(stands) = fact.stands else { continue };
         let settled = settle::settle(facts, segments, fact.version, key_hash, shards);

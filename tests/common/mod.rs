@@ -8,6 +8,7 @@
 
 pub mod content;
 pub mod daemon;
+pub mod damage;
 pub mod http;
 pub mod loom;
 pub mod proc;

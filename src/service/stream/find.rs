@@ -32,7 +32,7 @@ impl Streams {
 
     pub(super) async fn decide_delete(self: Rc<Self>, id: Id) -> Result<bool, StoreError> {
         let (names, key) = (self.store.names(), id.key());
-        let found = names.get(&key)?;
+        let found = names.look(&key);
         let (ticket, existed) = match names.delete(&key)? {
             Some(ticket) => (ticket, true),
             None => (found.ticket, false),

@@ -99,7 +99,7 @@ impl Streams {
             // Decided on what the walk saw: an entry that was replaced since is another stream.
             let key = &entry.key;
             let is_same = |now: &Rc<Entry>| Rc::ptr_eq(now, &entry);
-            if !self.store.names().get(key)?.entry.as_ref().is_some_and(is_same) {
+            if !self.store.names().look(key).entry.as_ref().is_some_and(is_same) {
                 continue;
             }
             let Some(ticket) = self.store.names().delete(key)? else { continue };

@@ -275,7 +275,7 @@ impl Streams {
         metadata: Bytes,
     ) -> Result<Opened, OpenError> {
         let (names, key) = (self.store.names(), id.key());
-        let found = names.get(&key)?;
+        let found = if force { names.look(&key) } else { names.get(&key)? };
         if found.entry.is_some() && !force {
             names.committed(found.ticket).await?;
             return Err(OpenError::Taken);

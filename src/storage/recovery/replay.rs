@@ -84,6 +84,8 @@ pub struct Facts {
     pub lost_marks: HashMap<u64, Vec<Written>>,
     /// Lost records of which not even the header is whole.
     pub lost_unknown: u64,
+    /// All lost records, those included that a later one stands in for.
+    pub lost_records: u64,
     /// The highest end of a mark in each bulk segment, void ones included.
     pub bulk_used: HashMap<(LogId, u32), u64>,
 }
@@ -290,6 +292,7 @@ impl Facts {
     }
 
     fn lose(&mut self, log: LogId, header: Option<record::Header>, count: u64) {
+        self.lost_records += count;
         let known = u64::from(header.is_some());
         self.lost_unknown += count.saturating_sub(known);
         if let Some(header) = header {
