@@ -52,7 +52,7 @@ const BAD_LINES: [&str; 5] = [
     r#"millpond.toml:2: shards = "many": expected an integer, found a string; accepted: a whole number from 0 to 1024"#,
     r#"millpond.toml:5: loom.listen = "127.0.0.1:99999": port out of range; accepted: "host:port" with port 0 to 65535, or "unix:/path""#,
     "millpond.toml:6: loom.tokens = (secret): expected a list, found a string; accepted: a list of: a string that is not empty",
-    "millpond.toml:7: loom.lisen: unknown key, did you mean loom.listen?; accepted: enabled, listen, tokens, interrupted, retention, tls, quota, max_stream_bytes",
+    "millpond.toml:7: loom.lisen: unknown key, did you mean loom.listen?; accepted: enabled, listen, tokens, interrupted, retention, tls, quota, max_streams, max_stream_bytes",
     r#"millpond.toml:10: s3.listen = "unix:s3.sock": the path of a unix socket must be absolute; accepted: "host:port" with port 0 to 65535, or "unix:/path""#,
 ];
 

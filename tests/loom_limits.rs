@@ -1,4 +1,4 @@
-//! What the operator allows is kept: the longest stream.
+//! What the operator allows is kept: the longest stream, the number of streams.
 
 mod common;
 
@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use common::http::request_bytes;
 use common::{
     Answer, Conn, Daemon, End, Live, Producer, Setup, Shared, bytes_of, error_of, eventually, fresh_id, head,
-    post, request,
+    json_of, post, request,
 };
 
 /// The longest stream of the daemon that most tests share.
@@ -245,4 +245,94 @@ fn a_reload_changes_the_limit_for_what_comes_and_for_what_runs() {
         (conn.answer().status == 201).then_some(())
     });
     assert_eq!(daemon.get("/stream/running").expect(200).text(), "0123456789more");
+}
+
+// ---- the number of streams ----
+
+fn counted(streams_max: u32) -> Setup {
+    Setup::default().shards(4).loom(&format!("max_streams = {streams_max}"))
+}
+
+fn ids(daemon: &Daemon) -> Vec<String> {
+    let listed = json_of(&daemon.get("/streams"));
+    let streams = listed["streams"].as_array().expect("a list");
+    streams.iter().map(|stream| stream["id"].as_str().expect("an id").to_owned()).collect()
+}
+
+#[track_caller]
+fn assert_names_the_number(answer: &Answer, streams_max: u32) {
+    let sentence = error_of(answer);
+    let says = |what: &str| sentence.contains(what);
+    assert!(says(&streams_max.to_string()) && says("loom.max_streams") && says("force=true"), "{sentence}");
+}
+
+#[test]
+fn as_many_streams_as_allowed_are_made_however_many_ask_at_once() {
+    let daemon = counted(15).start();
+    let loom = daemon.loom();
+    let statuses: Vec<u16> = std::thread::scope(|scope| {
+        let asking: Vec<_> = (0..40)
+            .map(|number| {
+                // With names and without: they land on all four owners.
+                let target =
+                    if number % 2 == 0 { format!("/stream/s{number}") } else { "/stream".to_owned() };
+                scope.spawn(move || request(loom, "POST", &target, &[], b"x").status)
+            })
+            .collect();
+        asking.into_iter().map(|asking| asking.join().expect("an answer")).collect()
+    });
+    let count = |wanted| statuses.iter().filter(|status| **status == wanted).count();
+    assert_eq!((count(201), count(429)), (15, 25), "{statuses:?}");
+    assert_eq!(ids(&daemon).len(), 15);
+    assert_eq!(daemon.metrics().sum_where("millpond_producers_refused_total", &[("bound", "streams")]), 25.0);
+}
+
+#[test]
+fn one_stream_too_many_is_429_and_made_of_nothing_until_there_is_room() {
+    let mut daemon = counted(3).start();
+    for id in ["a", "b", "c"] {
+        post(daemon.loom(), id, b"there").expect(201).whole();
+    }
+    let check = |daemon: &Daemon| {
+        for target in ["/stream/d", "/stream", "/stream/d?force=true"] {
+            assert_names_the_number(&request(daemon.loom(), "POST", target, &[], b"x").expect(429), 3);
+        }
+        daemon.get("/stream/d").expect(404);
+        assert_eq!(ids(daemon), ["a", "b", "c"]);
+        // What is there may be replaced, resumed and read, and is a conflict as ever.
+        request(daemon.loom(), "POST", "/stream/b?force=true", &[], b"there").expect(201).whole();
+        post(daemon.loom(), "c", b"x").expect(409);
+        assert_eq!(daemon.get("/stream/b").expect(200).text(), "there");
+    };
+    check(&daemon);
+    daemon.restart();
+    check(&daemon);
+    // Room is there once the deletion was answered, and for one only.
+    request(daemon.loom(), "DELETE", "/stream/a", &[], b"").expect(204);
+    post(daemon.loom(), "d", b"there").expect(201).whole();
+    post(daemon.loom(), "a", b"x").expect(429);
+    daemon.restart();
+    post(daemon.loom(), "a", b"x").expect(429);
+    assert_eq!(ids(&daemon), ["b", "c", "d"]);
+    // A higher limit holds without a restart.
+    daemon.reload_with(counted(4));
+    eventually("the new limit holds", || (post(daemon.loom(), "a", b"x").status == 201).then_some(()));
+    post(daemon.loom(), "e", b"x").expect(429);
+}
+
+#[test]
+fn a_stream_that_is_open_counts_and_a_resumption_does_not() {
+    let daemon = counted(1).start();
+    let mut producer = Producer::begin(daemon.loom(), "open");
+    producer.chunk("so far");
+    post(daemon.loom(), "other", b"x").expect(429);
+    Live::get(daemon.loom(), "/stream/open").wait_for(b"so far");
+    producer.reset();
+    let epoch = eventually("the stream is interrupted", || {
+        let head = head(daemon.loom(), "/stream/open");
+        (head.header("x-stream-state") == Some("interrupted")).then(|| number(&head, "stream-epoch"))
+    });
+    let target = format!("/stream/open?resume=6&epoch={epoch}");
+    request(daemon.loom(), "POST", &target, &[], b" and more").expect(201).whole();
+    assert_eq!(daemon.get("/stream/open").expect(200).text(), "so far and more");
 }

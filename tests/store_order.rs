@@ -236,3 +236,34 @@ fn an_appender_waits_for_a_disk_that_hangs() {
     assert!(flood.take().is_some());
     assert_eq!((tail.published(), tail.durable()), (80 << 20, 80 << 20));
 }
+
+/// Catches room for a name that a failed sync takes away again, and room that an answered deletion does not give.
+#[test]
+fn a_name_counts_from_its_decision_until_its_deletion_is_committed() {
+    for durability in [Durability::Sync, Durability::Cache] {
+        let dir = tempfile::tempdir().unwrap();
+        let rig = Rig::new(dir.path(), &options(1, durability));
+        rig.put("a");
+        rig.settle();
+        let store = rig.stores[0].clone();
+        let count = || store.tally().names(key("").space);
+        let try_put = |max| {
+            rig.on_shard(0, || {
+                let put = store.names().put_within(key("b"), LogId(0), "".into(), max);
+                put.unwrap().is_some()
+            })
+        };
+        rig.disk.hold_syncs(true);
+        rig.on_shard(0, || store.names().delete(&key("a")).unwrap().unwrap());
+        assert_eq!((count(), try_put(1)), (1, false), "it was only decided");
+        rig.settle();
+        // What the cache class has in its page cache is answered.
+        let left = if durability == Durability::Cache { 0 } else { 1 };
+        assert_eq!(count(), left, "{durability:?}");
+        rig.disk.hold_syncs(false);
+        rig.settle();
+        assert_eq!((count(), try_put(0), try_put(1)), (0, false, true));
+        assert_eq!((count(), try_put(0)), (1, true), "what is there is replaced without room");
+        assert_eq!(count(), 1);
+    }
+}

@@ -112,7 +112,7 @@ impl Config {
     fn is_reloadable(&self, new: &Self, key: &str) -> bool {
         match key.split('.').collect::<Vec<_>>()[..] {
             ["log_level"]
-            | ["loom", "interrupted" | "max_stream_bytes"]
+            | ["loom", "interrupted" | "max_streams" | "max_stream_bytes"]
             | ["ion", "module"]
             | [_, "tokens"]
             | [_, "retention", _] => true,
@@ -345,11 +345,11 @@ mod tests {
         ),
         (
             "[loom]\nlisen = \"127.0.0.1:1\"",
-            "F:2: loom.lisen: unknown key, did you mean loom.listen?; accepted: enabled, listen, tokens, interrupted, retention, tls, quota, max_stream_bytes",
+            "F:2: loom.lisen: unknown key, did you mean loom.listen?; accepted: enabled, listen, tokens, interrupted, retention, tls, quota, max_streams, max_stream_bytes",
         ),
         (
             "[loom]\nshards = 2",
-            "F:2: loom.shards: unknown key, did you mean shards above the first [table]?; accepted: enabled, listen, tokens, interrupted, retention, tls, quota, max_stream_bytes",
+            "F:2: loom.shards: unknown key, did you mean shards above the first [table]?; accepted: enabled, listen, tokens, interrupted, retention, tls, quota, max_streams, max_stream_bytes",
         ),
         (
             "[net]\nmeta_limit = \"1MiB\"",
@@ -624,7 +624,7 @@ mod tests {
     #[test]
     fn changes_name_keys_and_whether_a_reload_is_enough() {
         let new = load(
-            "shards = 2\nlog_level = \"debug\"\n[loom]\ntokens = [\"t\"]\nlisten = \"127.0.0.1:1\"\ninterrupted = \"abort\"\nmax_stream_bytes = \"1GiB\"\n\
+            "shards = 2\nlog_level = \"debug\"\n[loom]\ntokens = [\"t\"]\nlisten = \"127.0.0.1:1\"\ninterrupted = \"abort\"\nmax_streams = 3\nmax_stream_bytes = \"1GiB\"\n\
              [s3]\ntls = { cert_file = \"/c\", key_file = \"/k\" }\n[ion]\nretention = { max_age = \"1h\" }\n",
         );
         let found = Config::default().changes(&new);
@@ -638,6 +638,7 @@ mod tests {
                 ("loom.listen", false),
                 ("loom.tokens", true),
                 ("loom.interrupted", true),
+                ("loom.max_streams", true),
                 ("loom.max_stream_bytes", true),
                 ("s3.tls.cert_file", false),
                 ("s3.tls.key_file", false),

@@ -163,6 +163,8 @@ section!(
         /// The most that all streams together may hold. This version sets no bound and refuses anything
         /// but zero.
         quota: ByteSize = ByteSize(0);
+        /// The most streams; 0 for no limit.
+        max_streams: u64 = 0;
         /// The longest stream; 0 for no limit.
         max_stream_bytes: ByteSize = ByteSize(0);
     }

@@ -272,6 +272,8 @@ label! {
     Bound as "bound" {
         /// A stream, by its longest length.
         StreamBytes = "stream_bytes",
+        /// The number of streams.
+        Streams = "streams",
         /// The disk, or what the store may have in memory before it is there.
         Disk = "disk",
     }

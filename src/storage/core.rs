@@ -16,6 +16,7 @@ use super::names::Index;
 use super::reclaim;
 use super::sync::SyncState;
 use super::tail::Tail;
+use super::tally::Tally;
 use super::{Durability, Health, OnWake};
 use crate::observe::metrics::{File, ShardMetrics};
 use crate::runtime::notify::Notify;
@@ -42,6 +43,7 @@ pub struct Core {
     pub(super) appends: Appends,
     pub(super) sync: SyncState,
     pub(super) health: Cell<Health>,
+    pub(super) tally: Arc<Tally>,
     pub(super) closing: Cell<bool>,
     /// Until then writes belong into workers, because one was slow.
     pub(super) slow_until: Cell<Option<Moment>>,
@@ -68,6 +70,7 @@ pub struct Parts {
     pub(super) space: Space,
     pub(super) index: Index,
     pub(super) health: Health,
+    pub(super) tally: Arc<Tally>,
     pub(super) lock: Arc<dyn Send + Sync>,
 }
 
@@ -92,6 +95,7 @@ impl Core {
             appends: Appends::default(),
             sync: SyncState::default(),
             health: Cell::new(parts.health),
+            tally: parts.tally,
             closing: Cell::new(false),
             slow_until: Cell::new(None),
             progress: Notify::new(),

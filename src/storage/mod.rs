@@ -47,6 +47,7 @@ mod reclaim;
 mod recovery;
 mod sync;
 mod tail;
+mod tally;
 mod window;
 
 pub use append::Appender;
@@ -55,6 +56,7 @@ pub use extent::{LogId, WINDOW};
 pub use names::{Entry, Found, Names, Ticket};
 pub use placement::{Key, owner_of, placement_hash};
 pub use tail::{End, State, Tail};
+pub use tally::Tally;
 
 use self::core::Core;
 use crate::observe::metrics::{self, ShardMetrics};
@@ -135,6 +137,7 @@ pub struct ShardImage {
     /// In all logs, told by the first shard.
     records_damaged: u64,
     epoch_floor: u64,
+    tally: Arc<Tally>,
     lock: Arc<dyn Send + Sync>,
 }
 
@@ -190,6 +193,7 @@ impl Store {
             space: Space::new(image.bulk_current, image.bulk_held, image.bulk_number),
             index,
             health: Health::Serving,
+            tally: image.tally,
             lock: image.lock,
         });
         let weak = Rc::downgrade(&core);
@@ -203,6 +207,11 @@ impl Store {
     /// The names that this shard owns.
     pub fn names(&self) -> &Names {
         &self.names
+    }
+
+    /// How much all shards have.
+    pub fn tally(&self) -> &Tally {
+        &self.core.tally
     }
 
     /// Attaches the one appender of `tail` in its current epoch.

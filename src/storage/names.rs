@@ -76,17 +76,33 @@ impl Names {
     /// Puts `key`, or replaces what it stood for, with a new empty open stream. The bytes of a replaced one go
     /// once this is durable. Puts a damaged name right again.
     pub fn put(&self, key: Key, home: LogId, attributes: Bytes) -> Result<(Rc<Entry>, Ticket), StoreError> {
+        let put = self.put_within(key, home, attributes, u64::MAX)?;
+        Ok(put.expect("without a bound there is room"))
+    }
+
+    /// Like [`Names::put`], but `None`, with nothing done, when the name is new and its space has `names_max` names on
+    /// all shards together.
+    pub fn put_within(
+        &self,
+        key: Key,
+        home: LogId,
+        attributes: Bytes,
+        names_max: u64,
+    ) -> Result<Option<(Rc<Entry>, Ticket)>, StoreError> {
         assert!(attributes.len() <= ATTRIBUTES_MAX, "attributes are at most {ATTRIBUTES_MAX} bytes long");
         self.core.admit()?;
         let created_ms = shard::current().wall().unix_millis();
         Ok(critical(|| {
             let mut index = self.core.index.borrow_mut();
+            if !index.stands(&key) && !self.core.tally.take_name(key.space, names_max) {
+                return None;
+            }
             index.remember_epoch(&key);
             let (uid, epoch) = (index.next_version(), index.epoch_floor + 1);
             let tail = Arc::new(Tail::new(uid, epoch, key.hash(), self.core.shards));
             let entry = Rc::new(Entry { key, attributes, created_ms, home, tail });
             let ticket = index.decide(&self.core, entry.key.clone(), Change::Put(entry.clone()));
-            (entry, ticket)
+            Some((entry, ticket))
         }))
     }
 
@@ -97,7 +113,7 @@ impl Names {
         Ok(critical(|| {
             let mut index = self.core.index.borrow_mut();
             let damaged = index.check(key.hash()).is_err();
-            let stands = index.map.get(key).is_some_and(|found| found.entry.is_some());
+            let stands = index.stands(key);
             index.remember_epoch(key);
             (stands || damaged).then(|| {
                 let version = index.next_version();
@@ -208,6 +224,10 @@ impl Index {
         self.map.insert(key, Found { entry: Some(Rc::new(entry)), ticket: Ticket(0) });
     }
 
+    fn stands(&self, key: &Key) -> bool {
+        self.map.get(key).is_some_and(|found| found.entry.is_some())
+    }
+
     /// A name's next stream begins in an epoch that its readers do not know yet, or they would take it for the one
     /// before. One floor for all names costs nothing to keep once a name is gone.
     fn remember_epoch(&mut self, key: &Key) {
@@ -283,7 +303,8 @@ impl Core {
         self.decide(&record, key.hash())
     }
 
-    /// Acts upon what was committed: readers of what is superseded learn that it is gone.
+    /// Acts upon what was committed: readers of what is superseded learn that it is gone, and there is room for
+    /// another name.
     pub(super) fn settle_committed(&self) {
         let committed = self.committed_seq();
         let mut index = self.index.borrow_mut();
@@ -292,6 +313,9 @@ impl Core {
         {
             if let Some(tail) = pending.superseded() {
                 tail.set_gone(self.wake_for(tail));
+                if let Change::Delete(_) = pending.change {
+                    self.tally.give_name(pending.key.space);
+                }
             }
             index.told += 1;
         }
@@ -337,6 +361,9 @@ impl Core {
         if let Change::Put(entry) = &undone.change {
             entry.tail.set_gone(self.wake_for(&entry.tail));
             reclaim::supersede(self, &entry.tail);
+            if undone.before.entry.is_none() {
+                self.tally.give_name(undone.key.space);
+            }
         }
         match undone.before.entry {
             Some(_) => drop(index.map.insert(undone.key, undone.before)),

@@ -19,6 +19,7 @@ use super::journal::record::{Mark, Record};
 use super::journal::writer::{self, Position, Writer};
 use super::names::{Entry, SHARDS_MAX};
 use super::placement::owner_of;
+use super::tally::Tally;
 use super::{LOCK, Options, ShardImage};
 use crate::runtime::{Disk, File, ShardId};
 use format::Format;
@@ -58,7 +59,8 @@ pub(super) fn open_all(
     let mut bulk = open_bulk(&**disk, &place, &format.logs, &facts, options.shards)?;
     let mut images = Vec::new();
     let useless: Vec<PathBuf> = ends.iter().flat_map(|end| end.useless.clone()).collect();
-    let mut owned = settle_names(&mut facts, &bulk.segments, options.shards);
+    let tally = Tally::new();
+    let mut owned = settle_names(&mut facts, &bulk.segments, options.shards, &tally);
     // From here on something changes. What was found becomes durable; then the cuts do, in logs that do not say
     // yet that anything more is durable, or a mark that was not believed would be believed by the next start if
     // its log outlived the cut's. Only then garbage goes.
@@ -99,6 +101,7 @@ pub(super) fn open_all(
             damaged: std::mem::take(&mut owned.damaged[shard]),
             records_damaged: if shard == 0 { facts.lost_records } else { 0 },
             epoch_floor: facts.epoch_max,
+            tally: tally.clone(),
             lock: lock.clone(),
         });
     }
@@ -241,7 +244,7 @@ struct Raised {
     cut: u64,
 }
 
-fn settle_names(facts: &mut Facts, segments: &Segments, shards: usize) -> Owned {
+fn settle_names(facts: &mut Facts, segments: &Segments, shards: usize, tally: &Tally) -> Owned {
     let per_shard = |_| Vec::new();
     let mut owned = Owned {
         names: (0..shards).map(per_shard).collect(),
@@ -268,6 +271,7 @@ fn settle_names(facts: &mut Facts, segments: &Segments, shards: usize) -> Owned 
             let (mark, uid) = (settled.last_mark, fact.version);
             owned.raised[owner].push(Raised { mark, uid, key_hash, epoch, cut });
         }
+        tally.take_name(key.space, u64::MAX);
         owned.names[owner].push(Entry {
             key,
             attributes: stands.attributes.into(),

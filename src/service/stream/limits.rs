@@ -14,6 +14,8 @@ use std::fmt;
 pub struct Limits {
     /// The longest stream, in bytes.
     pub stream_bytes: Option<u64>,
+    /// The most streams, of all shards together.
+    pub streams: Option<u64>,
 }
 
 /// A limit that was reached, with its value.
@@ -21,6 +23,8 @@ pub struct Limits {
 pub enum Limit {
     /// [`Limits::stream_bytes`].
     StreamBytes(u64),
+    /// [`Limits::streams`].
+    Streams(u64),
 }
 
 /// Why a producer's stream takes no more.
@@ -58,6 +62,7 @@ impl Streams {
     pub(super) fn count_refused(&self, error: &ProduceError) {
         let bound = match error {
             ProduceError::Limit(Limit::StreamBytes(_)) => Bound::StreamBytes,
+            ProduceError::Limit(Limit::Streams(_)) => Bound::Streams,
             ProduceError::Store(StoreError::NoSpace) => Bound::Disk,
             ProduceError::Store(_) => return,
         };
@@ -81,6 +86,7 @@ impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Limit::StreamBytes(max) => write!(f, "a stream has at most {max} bytes here"),
+            Limit::Streams(max) => write!(f, "there are {max} streams, which is the most that are kept here"),
         }
     }
 }
@@ -109,7 +115,7 @@ mod tests {
         let none = Limits::default();
         assert_eq!(none.admit_body(u64::MAX, Some(u64::MAX)), Ok(()));
         assert_eq!(none.fitting(u64::MAX, usize::MAX), Ok(usize::MAX));
-        let limits = Limits { stream_bytes: Some(10) };
+        let limits = Limits { stream_bytes: Some(10), ..none };
         let refused = Limit::StreamBytes(10);
         for (offset, announced, admitted) in [
             (0, Some(10), true),

@@ -280,7 +280,10 @@ impl Streams {
             names.committed(found.ticket).await?;
             return Err(OpenError::Taken);
         }
-        let (entry, ticket) = names.put(key, home, metadata)?;
+        let names_max = self.limits.get().streams.unwrap_or(u64::MAX);
+        let Some((entry, ticket)) = names.put_within(key, home, metadata, names_max)? else {
+            return Err(Limit::Streams(names_max).into());
+        };
         if let Some(old) = &found.entry {
             self.let_go(old.tail.uid());
         }

@@ -46,6 +46,11 @@ impl Fleet {
         Fleet { world, shards }
     }
 
+    /// The same limits everywhere.
+    fn limit(&self, limits: Limits) {
+        self.shards.iter().for_each(|shard| shard.set_limits(limits));
+    }
+
     /// Runs `work` on a shard to its end.
     fn run<T: 'static, F: Future<Output = T> + 'static>(
         &self,
@@ -247,6 +252,52 @@ fn of_many_who_open_one_id_one_has_it() {
         let outcomes = outcomes.take();
         assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1, "{outcomes:?}");
         assert_eq!(outcomes.iter().filter(|outcome| **outcome == Err(OpenError::Taken)).count(), 5);
+    }
+}
+
+/// Catches two takers of the last room, a refused open that keeps room, and a deletion that gives none.
+#[test]
+fn never_are_there_more_streams_than_are_allowed() {
+    for seed in seeds(40) {
+        let fleet = Fleet::new(seed);
+        let max = 1 + fleet.world.chance().below(6);
+        fleet.limit(Limits { streams: Some(max), ..Limits::default() });
+        let tally = || fleet.shards[0].store.tally().names(crate::service::owner::space::STREAMS);
+        for round in 0..4 {
+            let before = tally();
+            let outcomes = Rc::new(RefCell::new(Vec::new()));
+            for number in 0..9 {
+                let (streams, told) = (fleet.shards[number % SHARDS].clone(), outcomes.clone());
+                fleet.world.enter(number % SHARDS, |shard| {
+                    shard.executor().spawn("opener", async move {
+                        let id = id(&format!("{round}-{number}"));
+                        let opened = streams.open(id, Open::default()).await;
+                        told.borrow_mut().push(opened.map(drop));
+                    });
+                });
+            }
+            let most = Cell::new(0);
+            let seen = || {
+                most.set(tally().max(most.get()));
+                outcomes.borrow().len() == 9
+            };
+            assert!(fleet.world.run_until(seen, 1_000_000));
+            assert!(most.get() <= max, "{} of {max}", most.get());
+            let outcomes = outcomes.take();
+            let opened = outcomes.iter().filter(|outcome| outcome.is_ok()).count() as u64;
+            assert_eq!(opened, (max - before).min(9), "{outcomes:?}");
+            let refused = Err(OpenError::Limit(Limit::Streams(max)));
+            assert_eq!(outcomes.iter().filter(|outcome| **outcome == refused).count() as u64, 9 - opened);
+            fleet.world.run_until_idle();
+            assert_eq!(fleet.list(0, all()).streams.len() as u64, max);
+            // Replacing one takes no room.
+            let there = fleet.list(0, all()).streams.remove(0).id;
+            let shard = fleet.any();
+            let forced = fleet.open(shard, &there.text(), true).expect("forced");
+            fleet.world.enter(shard, |_| drop(forced));
+            let gone = fleet.run(shard, async move |streams| streams.delete(there).await);
+            assert_eq!((gone, tally()), (Ok(true), max - 1), "whoever was told finds the room");
+        }
     }
 }
 

@@ -1,0 +1,47 @@
+//! How much there is: the names of each space, over all shards.
+//!
+//! Invariant: a name counts from the decision that puts it until its deletion is committed. So the count never shows
+//! room that a failed sync could take away again, and whoever was told of a deletion finds its room.
+//! Lives on: one `Arc`, shared by all shards. Counts order nothing, so all of it is relaxed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// See the module.
+pub struct Tally {
+    /// By the number of the space.
+    spaces: Box<[Count]>,
+}
+
+#[derive(Default)]
+struct Count {
+    names: AtomicU64,
+}
+
+impl Tally {
+    /// Nothing yet.
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Tally { spaces: (0..=u8::MAX).map(|_| Count::default()).collect() })
+    }
+
+    /// How many names `space` has.
+    pub fn names(&self, space: u8) -> u64 {
+        self.of(space).names.load(Ordering::Relaxed)
+    }
+
+    /// Takes room for one more name unless there are `max`. In one step, so that no two takers share the last room.
+    pub(super) fn take_name(&self, space: u8, max: u64) -> bool {
+        let more = |count| if count < max { Some(count + 1) } else { None };
+        self.of(space).names.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    /// Gives back what [`Tally::take_name`] took.
+    pub(super) fn give_name(&self, space: u8) {
+        let before = self.of(space).names.fetch_sub(1, Ordering::Relaxed);
+        debug_assert!(before > 0, "only what was taken is given back");
+    }
+
+    fn of(&self, space: u8) -> &Count {
+        &self.spaces[usize::from(space)]
+    }
+}
