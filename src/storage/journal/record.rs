@@ -170,6 +170,16 @@ pub fn is_mark(kind: u8) -> bool {
     kind == MARK
 }
 
+/// Whether `kind` is an abort, for a record whose payload is damaged.
+pub fn is_abort(kind: u8) -> bool {
+    kind == ABORT
+}
+
+/// Whether records of `kind` speak of the log alone: losing one loses nothing of any name.
+pub fn is_about_the_log(kind: u8) -> bool {
+    matches!(kind, BOOT | SYNC_MARK | ABORT)
+}
+
 impl Header {
     /// Bytes of the whole record with its padding.
     pub fn record_len(&self) -> usize {

@@ -144,7 +144,11 @@ pub fn replay(disk: &dyn Disk, place: &Place, log: LogId, facts: &mut Facts) -> 
         let expect = Expect { generation, first_seq: end.next_seq, boot, synced_seq: settled_seq, next_seq };
         for found in scan(&content, expect) {
             match found {
-                Found::Record { at, header, record } => {
+                Found::Record { at, header, record, mended } => {
+                    if mended {
+                        let path = segment.path.display();
+                        tracing::warn!(%path, at, seq = header.seq, "a bit of a record's header is wrong");
+                    }
                     let void = aborts.iter().any(|&(from, to)| (from..=to).contains(&header.seq));
                     let unsynced = header.seq > settled_seq;
                     if unsynced {
@@ -295,7 +299,7 @@ impl Facts {
         self.lost_records += count;
         let known = u64::from(header.is_some());
         self.lost_unknown += count.saturating_sub(known);
-        if let Some(header) = header {
+        if let Some(header) = header.filter(|header| !record::is_about_the_log(header.kind)) {
             let written = Written { boot: header.boot, log, seq: header.seq };
             let lost = if is_mark(header.kind) { &mut self.lost_marks } else { &mut self.lost_names };
             lost.entry(header.key_hash).or_default().push(written);
