@@ -72,20 +72,23 @@ fn a_newer_format_is_refused_and_left_alone() {
     let mut daemon = Daemon::start();
     common::post(daemon.loom(), "kept", b"x").expect(201);
     daemon.terminate();
-    let format = daemon.data_dir().join("FORMAT");
-    let text = fs::read_to_string(&format).expect("FORMAT is text");
+    let copies = ["FORMAT", "FORMAT.2"].map(|name| daemon.data_dir().join(name));
+    let write = |text: &str| copies.iter().for_each(|copy| fs::write(copy, text).expect("it can be written"));
+    let text = fs::read_to_string(&copies[0]).expect("FORMAT is text");
     let digits = text.find(|c: char| c.is_ascii_digit()).expect("FORMAT names a version");
     let end = text[digits..].find(|c: char| !c.is_ascii_digit()).map_or(text.len(), |len| digits + len);
     let newer = format!("{}9999{}", &text[..digits], &text[end..]);
-    fs::write(&format, &newer).expect("FORMAT can be written");
+    write(&newer);
 
     let dir = scratch();
     let (code, said) = refused(&Setup::default().toml(&daemon.data_dir()), dir.path(), &[]);
     assert_eq!(code, Some(1), "{said}");
     assert_says(&said, &["9999", &daemon.data_dir().display().to_string()]);
-    assert_eq!(fs::read_to_string(&format).unwrap(), newer, "a refused directory is left as it is");
+    for copy in &copies {
+        assert_eq!(fs::read_to_string(copy).unwrap(), newer, "a refused directory is left as it is");
+    }
 
-    fs::write(&format, &text).expect("FORMAT can be written");
+    write(&text);
     daemon.restart();
     assert_eq!(daemon.get("/stream/kept").expect(200).body, b"x");
 }

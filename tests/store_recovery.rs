@@ -289,6 +289,7 @@ fn a_directory_is_opened_by_one_process_and_by_no_older_release() {
     rig.close();
     let format = dir.path().join("FORMAT");
     let text = std::fs::read_to_string(&format).unwrap();
+    std::fs::remove_file(dir.path().join("FORMAT.2")).unwrap();
     std::fs::write(&format, text.replace("\"format\": 1", "\"format\": 2")).unwrap();
     let Err(error) = open(&disk, dir.path(), &options(1, Durability::Sync)) else { panic!("a newer format") };
     assert!(matches!(error, OpenError::Newer { found: 2, newest: 1, .. }));
@@ -300,6 +301,66 @@ fn a_directory_is_opened_by_one_process_and_by_no_older_release() {
     for (shards, segment_size) in [(0, 1 << 20), (2000, 1 << 20), (1, 4096), (1, (1 << 20) + 1)] {
         let options = millpond::storage::Options { segment_size, ..options(shards, Durability::Sync) };
         assert!(matches!(open(&disk, dir.path(), &options), Err(OpenError::Option { .. })));
+    }
+}
+
+/// Catches a directory that is lost with a small file of it, and a start that makes a new secret for old segments.
+#[test]
+fn a_lost_or_damaged_copy_of_the_format_description_costs_nothing_and_two_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::new(dir.path(), &options(2, Durability::Sync));
+    rig.write(0, "kept", b"kept");
+    rig.close();
+    let paths = ["FORMAT", "FORMAT.2"].map(|name| dir.path().join(name));
+    for hit in &paths {
+        for damage in 0..3 {
+            let whole = std::fs::read(hit).unwrap();
+            match damage {
+                0 => std::fs::remove_file(hit).unwrap(),
+                1 => std::fs::write(hit, &whole[..whole.len() / 2]).unwrap(),
+                _ => flip(hit, whole.len() as u64 - 20),
+            }
+            let rig = Rig::new(dir.path(), &options(2, Durability::Sync));
+            assert_eq!(rig.read(&rig.found("kept").tail).unwrap(), b"kept");
+            rig.close();
+            assert_eq!(
+                std::fs::read(&paths[0]).unwrap(),
+                std::fs::read(&paths[1]).unwrap(),
+                "both are whole"
+            );
+        }
+    }
+    paths.iter().for_each(|path| std::fs::remove_file(path).unwrap());
+    let Err(error) = open(&TestDisk::new(), dir.path(), &options(2, Durability::Sync)) else {
+        panic!("opened")
+    };
+    assert!(
+        matches!(error, OpenError::Unreadable { .. }) && error.to_string().contains("missing"),
+        "{error}"
+    );
+    assert!(!paths[0].exists(), "nothing is made in its place");
+}
+
+/// Catches a start whose records the next one does not believe, because an older one wrote later numbers.
+#[test]
+fn a_format_description_from_a_backup_does_not_turn_back_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let paths = ["FORMAT", "FORMAT.2"].map(|name| dir.path().join(name));
+    Rig::new(dir.path(), &options(1, Durability::Sync)).close();
+    let old = std::fs::read(&paths[0]).unwrap();
+    for name in ["a", "b", "c"] {
+        let rig = Rig::new(dir.path(), &options(1, Durability::Sync));
+        rig.write(0, name, name.as_bytes());
+        rig.close();
+    }
+    paths.iter().for_each(|path| std::fs::write(path, &old).unwrap());
+    let rig = Rig::new(dir.path(), &options(1, Durability::Sync));
+    let uid = rig.found("c").tail.uid();
+    assert!(rig.write(0, "d", b"d").uid() > uid, "versions only rise");
+    rig.close();
+    let rig = Rig::new(dir.path(), &options(1, Durability::Sync));
+    for name in ["a", "b", "c", "d"] {
+        assert_eq!(rig.read(&rig.found(name).tail).unwrap(), name.as_bytes());
     }
 }
 

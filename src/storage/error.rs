@@ -129,7 +129,9 @@ pub enum Unreadable {
     Format,
     /// Names are placed by a hash that this release does not know.
     Hash,
-    /// Neither copy of a segment's header is whole.
+    /// It is not there, although segments are.
+    Missing,
+    /// A segment's header is another's: of another data directory, or of another place in this one.
     Header,
 }
 
@@ -156,7 +158,12 @@ impl fmt::Display for Unreadable {
         f.write_str(match self {
             Unreadable::Format => "not a format description of this program",
             Unreadable::Hash => "names are placed by an unknown hash; known is xxh3-64",
-            Unreadable::Header => "both copies of the segment header are damaged",
+            Unreadable::Missing => {
+                "missing, as is its copy, although there are segments; put it back from a backup"
+            }
+            Unreadable::Header => {
+                "this segment belongs to another data directory, or to another place in this one"
+            }
         })
     }
 }

@@ -5,7 +5,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `LOCK` | nothing; locked by the process that uses the directory |
-//! | `FORMAT` | what has to be known before a segment is read: version, hash, logs, how often it was opened |
+//! | `FORMAT`, `FORMAT.2` | the same twice: what has to be known before a segment is read: version, hash, logs, how often it was opened |
 //! | `journal-N/XXXXXXXX.mpj` | the records of log N, strictly in order: all that recovery reads. To the byte in [`journal::record`] |
 //! | `bulk-N/XXXXXXXX.mpb` | the bytes of streams, in runs, without any framing: they mean something only where a mark in a journal names them |
 //! | `checkpoint/`, `quarantine/` | nothing yet; older releases find their places taken by newer ones |

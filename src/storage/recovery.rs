@@ -41,7 +41,7 @@ pub(super) fn open_all(
     check(options)?;
     disk.create_dir(dir).map_err(io(dir))?;
     let lock: Arc<dyn Send + Sync> = Arc::new(take_lock(&**disk, dir)?);
-    let format = Format::open(&**disk, dir, options.shards)?;
+    let mut format = Format::open(&**disk, dir, options.shards)?;
     let place = Place { dir: dir.to_owned(), secret: format.secret, segment_size: options.segment_size };
     for name in ["checkpoint", "quarantine"] {
         let path = dir.join(name);
@@ -55,6 +55,10 @@ pub(super) fn open_all(
             disk.create_dir(&path).map_err(io(&path))?;
         }
         ends.push(replay::replay(&**disk, &place, log, &mut facts)?);
+    }
+    if facts.boot_max >= format.boot {
+        tracing::error!(boot = format.boot, found = facts.boot_max, "FORMAT is older than the journals");
+        format = Format::raise(&**disk, dir, facts.boot_max + 1)?;
     }
     let mut bulk = open_bulk(&**disk, &place, &format.logs, &facts, options.shards)?;
     let mut images = Vec::new();

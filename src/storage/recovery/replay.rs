@@ -76,6 +76,8 @@ pub struct Facts {
     pub first_epochs: HashMap<u64, u64>,
     /// The highest number of any epoch, of streams that are gone too.
     pub epoch_max: u64,
+    /// The latest start of the program that a record is of.
+    pub boot_max: u32,
     /// Later epochs by stream: number and cut.
     pub epochs: HashMap<u64, BTreeMap<u64, u64>>,
     /// Lost records about names, by placement hash.
@@ -241,6 +243,7 @@ impl Facts {
     }
 
     fn learn(&mut self, written: Written, unsynced: bool, void: bool, record: Record<'_>) {
+        self.boot_max = self.boot_max.max(written.boot);
         if let Record::Mark(mark) = &record {
             let used = self.bulk_used.entry((mark.log, mark.segment)).or_default();
             *used = (*used).max(mark.offset.saturating_add(mark.len));
