@@ -96,11 +96,11 @@ fn serve_refuses_s3_off_loopback_without_keys() {
 #[test]
 fn serve_refuses_limits_that_it_would_not_enforce() {
     let dir = tempfile::tempdir().expect("directory");
-    let limits = "[loom]\nretention = { max_age = \"30d\", max_bytes = \"0B\" }\nquota = \"1GiB\"\n";
+    let limits = "[loom]\nretention = { max_age = \"30d\", max_bytes = \"1GiB\" }\n";
     fs::write(dir.path().join("m.toml"), limits).expect("file");
     let expected = [
         r#"m.toml:2: loom.retention.max_age = "30d": this version does not enforce it; accepted: "0s", which is no limit"#,
-        r#"m.toml:3: loom.quota = "1GiB": this version does not enforce it; accepted: "0B", which is no limit"#,
+        r#"m.toml:2: loom.retention.max_bytes = "1GiB": this version does not enforce it; accepted: "0B", which is no limit"#,
     ];
     for command in ["serve", "check-config"] {
         let output = millpond(dir.path(), &[command, "--config", "m.toml"]).output().expect("run");

@@ -1,4 +1,4 @@
-//! What the operator allows is kept: the longest stream, the number of streams.
+//! What the operator allows is kept: the longest stream, the number of streams, the bytes of all.
 
 mod common;
 
@@ -335,4 +335,139 @@ fn a_stream_that_is_open_counts_and_a_resumption_does_not() {
     let target = format!("/stream/open?resume=6&epoch={epoch}");
     request(daemon.loom(), "POST", &target, &[], b" and more").expect(201).whole();
     assert_eq!(daemon.get("/stream/open").expect(200).text(), "so far and more");
+}
+
+// ---- what all streams have together ----
+
+const QUOTA: usize = 1 << 20;
+
+/// Most bytes that one receive brings, by which each of several producers may step over the quota at the same time.
+const RECEIVE_MAX: usize = 256 << 10;
+
+fn quota() -> Setup {
+    Setup::default().shards(4).loom(&format!("quota = \"{QUOTA}B\""))
+}
+
+/// What all streams have together, as they say themselves.
+fn lengths(daemon: &Daemon) -> usize {
+    let listed = json_of(&daemon.get("/streams"));
+    let streams = listed["streams"].as_array().expect("a list");
+    streams.iter().map(|stream| stream["length"].as_u64().expect("a length") as usize).sum()
+}
+
+#[track_caller]
+fn assert_names_the_quota(answer: &Answer) {
+    let sentence = error_of(answer);
+    let says = |what: &str| sentence.contains(what);
+    assert!(says(&QUOTA.to_string()) && says("loom.quota") && says("deleted"), "{sentence}");
+}
+
+#[test]
+fn at_the_quota_nothing_new_is_made_until_something_is_deleted() {
+    let mut daemon = quota().start();
+    let half = bytes_of(1, QUOTA / 2);
+    for id in ["a", "b"] {
+        post(daemon.loom(), id, &half).expect(201).whole();
+    }
+    let check = |daemon: &Daemon| {
+        for target in ["/stream/c", "/stream", "/stream/a?force=true"] {
+            assert_names_the_quota(&request(daemon.loom(), "POST", target, &[], b"x").expect(507));
+            let mut conn = Conn::open(daemon.loom());
+            conn.send(format!(
+                "POST {target} HTTP/1.1\r\nHost: mill.test\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n"
+            ));
+            assert_eq!(conn.answer().status, 507, "told before it sends");
+        }
+        daemon.get("/stream/c").expect(404);
+        assert_eq!(ids(daemon), ["a", "b"]);
+        assert!(daemon.get("/stream/a").expect(200).body == half, "what is there is read and not replaced");
+        assert_eq!(daemon.metrics().sum("millpond_stream_bytes"), QUOTA as f64);
+    };
+    check(&daemon);
+    // Counted from what is in the store.
+    daemon.restart();
+    check(&daemon);
+    request(daemon.loom(), "DELETE", "/stream/a", &[], b"").expect(204);
+    post(daemon.loom(), "c", &half).expect(201).whole();
+    post(daemon.loom(), "d", b"x").expect(507);
+    assert_eq!(daemon.metrics().sum_where("millpond_producers_refused_total", &[("bound", "quota")]), 7.0);
+    daemon.reload_with(Setup::default().shards(4));
+    eventually("the quota is gone", || (post(daemon.loom(), "d", b"x").status == 201).then_some(()));
+}
+
+#[test]
+fn in_the_cache_class_room_comes_back_with_the_next_sync() {
+    let daemon = quota().durability("cache").start();
+    post(daemon.loom(), "a", &bytes_of(1, QUOTA)).expect(201).whole();
+    post(daemon.loom(), "b", b"x").expect(507);
+    request(daemon.loom(), "DELETE", "/stream/a", &[], b"").expect(204);
+    eventually("there is room", || (post(daemon.loom(), "b", b"x").status == 201).then_some(()));
+}
+
+#[test]
+fn a_body_that_could_never_fit_is_refused_at_once() {
+    let daemon = quota().start();
+    let answer = post(daemon.loom(), "huge", &bytes_of(1, QUOTA + 1)).expect(507);
+    assert_names_the_quota(&answer);
+    daemon.get("/stream/huge").expect(404);
+}
+
+#[test]
+fn a_producer_that_reaches_the_quota_is_cut_with_what_fits() {
+    let daemon = quota().start();
+    let content = bytes_of(1, QUOTA + 1);
+    let mut producer = Producer::begin(daemon.loom(), "cut");
+    let reader = Live::get(daemon.loom(), "/stream/cut");
+    let sending = content.chunks(50_000).try_for_each(|piece| producer.try_chunk(piece));
+    let answer = producer.try_rest().expect("what the daemon had to say");
+    assert_eq!((answer.status, answer.end), (201, End::Cut), "{sending:?}");
+    assert!(answer.text().contains("loom.quota"), "{}", answer.text());
+    let seen = reader.finish();
+    assert_eq!(seen.trailer("x-stream-state"), Some("interrupted"));
+    assert!(seen.body == content[..QUOTA], "all that fits and no more: {}", seen.body.len());
+    // What only ends it needs no room; what adds to it does.
+    let before = place(&daemon, "cut");
+    assert_names_the_quota(&resume(&daemon, "cut", QUOTA as u64, b"x").expect(507));
+    assert_eq!(place(&daemon, "cut"), before);
+    resume(&daemon, "cut", QUOTA as u64, b"").expect(201).whole();
+    assert_eq!(head(daemon.loom(), "/stream/cut").header("x-stream-state"), Some("complete"));
+}
+
+#[test]
+fn many_producers_step_over_the_quota_by_less_than_a_receive_each() {
+    const PRODUCERS: usize = 12;
+    let daemon = quota().start();
+    let loom = daemon.loom();
+    let content = bytes_of(1, QUOTA);
+    std::thread::scope(|scope| {
+        for number in 0..PRODUCERS {
+            let content = &content;
+            scope.spawn(move || {
+                // Some of them may come when it is reached already.
+                let target = format!("/stream/p{number}");
+                let Ok(mut producer) = Producer::try_begin(loom, &target, &[]) else { return };
+                let piece = 1_000 + number * 20_000;
+                while content.chunks(piece).all(|piece| producer.try_chunk(piece).is_ok()) {}
+                let _ = producer.try_rest();
+            });
+        }
+    });
+    eventually("all of them are cut", || {
+        (daemon.metrics().sum("millpond_streams_open") == 0.0).then_some(())
+    });
+    let there = lengths(&daemon);
+    assert!((QUOTA..=QUOTA + PRODUCERS * RECEIVE_MAX).contains(&there), "{there} of {QUOTA}");
+    assert_eq!(
+        daemon.metrics().sum("millpond_stream_bytes"),
+        there as f64,
+        "what is counted is what is there"
+    );
+    for id in ids(&daemon) {
+        let kept = daemon.get(&format!("/stream/{id}")).expect(200);
+        let sent = content.iter().cycle().take(kept.body.len());
+        assert!(kept.body.iter().eq(sent), "{id}: a prefix of what was sent");
+        request(daemon.loom(), "DELETE", &format!("/stream/{id}"), &[], b"").expect(204);
+    }
+    assert_eq!(daemon.metrics().sum("millpond_stream_bytes"), 0.0);
+    post(daemon.loom(), "again", b"x").expect(201).whole();
 }

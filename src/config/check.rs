@@ -178,7 +178,6 @@ impl Rules<'_, '_> {
                 quoted(loom.retention.max_bytes),
                 "0B",
             ),
-            ("loom.quota", loom.quota == ByteSize(0), quoted(loom.quota), "0B"),
         ];
         for (key, is_zero, value, zero) in limits {
             let accepted = format!("{zero:?}, which is no limit");

@@ -112,7 +112,7 @@ impl Config {
     fn is_reloadable(&self, new: &Self, key: &str) -> bool {
         match key.split('.').collect::<Vec<_>>()[..] {
             ["log_level"]
-            | ["loom", "interrupted" | "max_streams" | "max_stream_bytes"]
+            | ["loom", "interrupted" | "quota" | "max_streams" | "max_stream_bytes"]
             | ["ion", "module"]
             | [_, "tokens"]
             | [_, "retention", _] => true,
@@ -338,10 +338,6 @@ mod tests {
         (
             "[loom.retention]\nmax_age = \"0s\"\nmax_bytes = \"1GiB\"",
             "F:3: loom.retention.max_bytes = \"1GiB\": this version does not enforce it; accepted: \"0B\", which is no limit",
-        ),
-        (
-            "[loom]\n\nquota = \"1TiB\"",
-            "F:3: loom.quota = \"1TiB\": this version does not enforce it; accepted: \"0B\", which is no limit",
         ),
         (
             "[loom]\nlisen = \"127.0.0.1:1\"",
@@ -624,7 +620,7 @@ mod tests {
     #[test]
     fn changes_name_keys_and_whether_a_reload_is_enough() {
         let new = load(
-            "shards = 2\nlog_level = \"debug\"\n[loom]\ntokens = [\"t\"]\nlisten = \"127.0.0.1:1\"\ninterrupted = \"abort\"\nmax_streams = 3\nmax_stream_bytes = \"1GiB\"\n\
+            "shards = 2\nlog_level = \"debug\"\n[loom]\ntokens = [\"t\"]\nlisten = \"127.0.0.1:1\"\ninterrupted = \"abort\"\nquota = \"1TiB\"\nmax_streams = 3\nmax_stream_bytes = \"1GiB\"\n\
              [s3]\ntls = { cert_file = \"/c\", key_file = \"/k\" }\n[ion]\nretention = { max_age = \"1h\" }\n",
         );
         let found = Config::default().changes(&new);
@@ -638,6 +634,7 @@ mod tests {
                 ("loom.listen", false),
                 ("loom.tokens", true),
                 ("loom.interrupted", true),
+                ("loom.quota", true),
                 ("loom.max_streams", true),
                 ("loom.max_stream_bytes", true),
                 ("s3.tls.cert_file", false),

@@ -160,8 +160,7 @@ section!(
         retention: Retention = Retention::default();
         /// Certificates. This version speaks no TLS here and refuses them.
         tls: Tls = Tls::default();
-        /// The most that all streams together may hold. This version sets no bound and refuses anything
-        /// but zero.
+        /// The most bytes that all streams may have together; 0 for no limit.
         quota: ByteSize = ByteSize(0);
         /// The most streams; 0 for no limit.
         max_streams: u64 = 0;

@@ -69,6 +69,10 @@ shard_metrics! {
     sent_bytes: ByDialect<Counter>,
     /// Time from the whole request head to the head of its answer.
     http_latency: ByDialect<Histogram>,
+    /// Streams that there are.
+    streams: Gauge,
+    /// Bytes that they have.
+    stream_bytes: Gauge,
     /// Streams with a producer that may still append.
     streams_open: Gauge,
     /// Streams created.
@@ -274,6 +278,8 @@ label! {
         StreamBytes = "stream_bytes",
         /// The number of streams.
         Streams = "streams",
+        /// What all streams may have together.
+        Quota = "quota",
         /// The disk, or what the store may have in memory before it is there.
         Disk = "disk",
     }

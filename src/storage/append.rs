@@ -282,6 +282,7 @@ impl Active {
     fn advance(&mut self, core: &Core, this: &Rc<RefCell<Active>>, len: usize) {
         let Some(run) = &self.run else { panic!("bytes lie in a run") };
         core.metrics.bulk_bytes.add(len as u64);
+        core.count_bytes(&self.tail, len as u64);
         core.sync.add_dirty(core, &run.segment, len as u64);
         self.written += len as u64;
         if !std::mem::replace(&mut self.queued, true) {

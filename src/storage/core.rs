@@ -133,6 +133,26 @@ impl Core {
         if pending > PENDING_MAX { Err(StoreError::NoSpace) } else { Ok(()) }
     }
 
+    /// Takes note of bytes that were written for a stream.
+    pub(super) fn count_bytes(&self, tail: &Tail, count: u64) {
+        self.tally.add_bytes(tail.space(), count);
+        tail.note_counted(count);
+        self.metrics.stream_bytes.add(count as i64);
+    }
+
+    /// Takes note that nothing of a stream counts any more.
+    pub(super) fn discount_bytes(&self, tail: &Tail) {
+        let count = tail.take_counted();
+        self.tally.take_bytes(tail.space(), count);
+        self.metrics.stream_bytes.add(-(count as i64));
+    }
+
+    /// Takes note that there is room for a name again.
+    pub(super) fn discount_name(&self, space: u8) {
+        self.tally.give_name(space);
+        self.metrics.streams.dec();
+    }
+
     /// Decides a record. It is written at the end of this turn.
     pub(super) fn decide(&self, record: &Record<'_>, key_hash: u64) -> u64 {
         self.journal.borrow_mut().append(record, key_hash)

@@ -176,6 +176,9 @@ impl Store {
         let used: u64 = image.bulk_held.iter().map(|segment| segment.used() - HEADER).sum();
         metrics.dead_bytes.set(dead as i64);
         metrics.live_bytes.set((used - dead) as i64);
+        metrics.streams.set(image.names.len() as i64);
+        let bytes: u64 = image.names.iter().map(|entry| entry.tail.published()).sum();
+        metrics.stream_bytes.set(bytes as i64);
         metrics.records_damaged.add(image.records_damaged);
         metrics.names_damaged.set(image.damaged.len() as i64);
         let mut index = Index::new(image.shard, image.boot, image.damaged, image.epoch_floor);

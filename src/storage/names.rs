@@ -94,12 +94,15 @@ impl Names {
         let created_ms = shard::current().wall().unix_millis();
         Ok(critical(|| {
             let mut index = self.core.index.borrow_mut();
-            if !index.stands(&key) && !self.core.tally.take_name(key.space, names_max) {
-                return None;
+            if !index.stands(&key) {
+                if !self.core.tally.take_name(key.space, names_max) {
+                    return None;
+                }
+                self.core.metrics.streams.inc();
             }
             index.remember_epoch(&key);
             let (uid, epoch) = (index.next_version(), index.epoch_floor + 1);
-            let tail = Arc::new(Tail::new(uid, epoch, key.hash(), self.core.shards));
+            let tail = Arc::new(Tail::new(uid, epoch, key.space, key.hash(), self.core.shards));
             let entry = Rc::new(Entry { key, attributes, created_ms, home, tail });
             let ticket = index.decide(&self.core, entry.key.clone(), Change::Put(entry.clone()));
             Some((entry, ticket))
@@ -314,7 +317,7 @@ impl Core {
             if let Some(tail) = pending.superseded() {
                 tail.set_gone(self.wake_for(tail));
                 if let Change::Delete(_) = pending.change {
-                    self.tally.give_name(pending.key.space);
+                    self.discount_name(pending.key.space);
                 }
             }
             index.told += 1;
@@ -362,7 +365,7 @@ impl Core {
             entry.tail.set_gone(self.wake_for(&entry.tail));
             reclaim::supersede(self, &entry.tail);
             if undone.before.entry.is_none() {
-                self.tally.give_name(undone.key.space);
+                self.discount_name(undone.key.space);
             }
         }
         match undone.before.entry {

@@ -23,6 +23,7 @@ pub(super) fn supersede(core: &Core, tail: &Tail) {
 
 /// Counts all bytes of a superseded stream as dead, and retires the segments that are wholly dead now.
 pub(super) fn bury(core: &Core, tail: &Tail) {
+    core.discount_bytes(tail);
     for run in tail.runs().iter() {
         let claimed = run.claimed.swap(0, Ordering::AcqRel);
         let Some(place) = run.place() else { continue };

@@ -266,7 +266,7 @@ fn settle_names(facts: &mut Facts, segments: &Segments, shards: usize, tally: &T
             }
         }
         let Some(stands) = fact.stands else { continue };
-        let settled = settle::settle(facts, segments, fact.version, key_hash, shards);
+        let settled = settle::settle(facts, segments, fact.version, &key, shards);
         owned.unsynced.extend(settled.unsynced);
         if settled.damaged {
             owned.damaged[owner].insert(key_hash);
@@ -276,6 +276,9 @@ fn settle_names(facts: &mut Facts, segments: &Segments, shards: usize, tally: &T
             owned.raised[owner].push(Raised { mark, uid, key_hash, epoch, cut });
         }
         tally.take_name(key.space, u64::MAX);
+        let bytes = settled.tail.published();
+        tally.add_bytes(key.space, bytes);
+        settled.tail.note_counted(bytes);
         owned.names[owner].push(Entry {
             key,
             attributes: stands.attributes.into(),

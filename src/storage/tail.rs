@@ -59,6 +59,7 @@ const SUPERSEDED: u64 = 2;
 /// A stream's bytes. See the module.
 pub struct Tail {
     uid: u64,
+    space: u8,
     key_hash: u64,
     progress: Progress,
     durable: AtomicU64,
@@ -72,13 +73,16 @@ pub struct Tail {
     runs: AppendList<Placed>,
     /// In the list of those that the next sync makes durable.
     listed: AtomicBool,
+    /// Bytes of it in the tally.
+    counted: AtomicU64,
 }
 
 impl Tail {
-    /// An empty open stream in epoch `first_epoch`.
-    pub(super) fn new(uid: u64, first_epoch: u64, key_hash: u64, shards: usize) -> Self {
+    /// An empty open stream of a name in `space`, in epoch `first_epoch`.
+    pub(super) fn new(uid: u64, first_epoch: u64, space: u8, key_hash: u64, shards: usize) -> Self {
         Tail {
             uid,
+            space,
             key_hash,
             progress: Progress::new(shards, 0, 0),
             durable: AtomicU64::new(0),
@@ -89,6 +93,7 @@ impl Tail {
             epochs: Epochs::new(first_epoch),
             runs: AppendList::new(),
             listed: AtomicBool::new(false),
+            counted: AtomicU64::new(0),
         }
     }
 
@@ -100,6 +105,21 @@ impl Tail {
     /// The placement hash of the stream's name.
     pub fn key_hash(&self) -> u64 {
         self.key_hash
+    }
+
+    /// The space of its name.
+    pub(super) fn space(&self) -> u8 {
+        self.space
+    }
+
+    /// Takes note of bytes that are in the tally now.
+    pub(super) fn note_counted(&self, count: u64) {
+        self.counted.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// For whoever takes them off the tally: how many are in it.
+    pub(super) fn take_counted(&self) -> u64 {
+        self.counted.swap(0, Ordering::Relaxed)
     }
 
     /// The readable length.

@@ -1,7 +1,8 @@
-//! How much there is: the names of each space, over all shards.
+//! How much there is: the names of each space and their bytes, over all shards.
 //!
 //! Invariant: a name counts from the decision that puts it until its deletion is committed. So the count never shows
-//! room that a failed sync could take away again, and whoever was told of a deletion finds its room.
+//! room that a failed sync could take away again, and whoever was told of a deletion finds its room. A byte counts
+//! from its write until the record that supersedes it is durable, which is when its space is dead.
 //! Lives on: one `Arc`, shared by all shards. Counts order nothing, so all of it is relaxed.
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ pub struct Tally {
 #[derive(Default)]
 struct Count {
     names: AtomicU64,
+    bytes: AtomicU64,
 }
 
 impl Tally {
@@ -27,6 +29,20 @@ impl Tally {
     /// How many names `space` has.
     pub fn names(&self, space: u8) -> u64 {
         self.of(space).names.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes the names of `space` have.
+    pub fn bytes(&self, space: u8) -> u64 {
+        self.of(space).bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn add_bytes(&self, space: u8, count: u64) {
+        self.of(space).bytes.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(super) fn take_bytes(&self, space: u8, count: u64) {
+        let before = self.of(space).bytes.fetch_sub(count, Ordering::Relaxed);
+        debug_assert!(before >= count, "only what was counted is taken off");
     }
 
     /// Takes room for one more name unless there are `max`. In one step, so that no two takers share the last room.

@@ -120,6 +120,10 @@ fn limited(limit: Limit) -> (Status, String) {
         Limit::StreamBytes(_) => {
             (Status::CONTENT_TOO_LARGE, format!("{limit} (loom.max_stream_bytes); begin another one"))
         }
+        Limit::Quota(_) => {
+            let accepted = "there is room again once enough of them are deleted";
+            (Status::INSUFFICIENT_STORAGE, format!("{limit} (loom.quota); {accepted}"))
+        }
         Limit::Streams(_) => {
             let accepted = "delete one first, or replace one with force=true";
             (Status::TOO_MANY_REQUESTS, format!("{limit} (loom.max_streams); {accepted}"))

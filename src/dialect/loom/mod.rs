@@ -8,7 +8,7 @@
 //! | `POST /stream`, `POST /stream/` | 201 at once under a new id; the answer's end is the promise | [`produce`] |
 //! | `POST /stream/:id[?force=true]` | 201, or 409 when the id is taken | [`produce`] |
 //! | `POST /stream/:id?resume=N&epoch=E` | 201: goes on with a stream that was cut, or 412 with where it is | [`produce`] |
-//! | either, beyond a limit of the configuration | 413: too long; 429: too many streams. Once the 201 is out, the answer breaks off behind `{"error":"…"}` | [`produce`] |
+//! | either, beyond a limit of the configuration | 413: too long; 429: too many streams; 507: too much in all. Once the 201 is out, the answer breaks off behind `{"error":"…"}` | [`produce`] |
 //! | `GET`, `HEAD /stream/:id[?notail][&offset=N][&epoch=E]` | 200, 206, 404, 412 or 416 | [`consume`] |
 //! | `DELETE /stream/:id` | 204, or 404 | [`delete`] |
 //! | `DELETE /stream/build/:buildId` | 200 and the ids of all `build-<buildId>-…` that are gone | [`delete`] |
@@ -65,8 +65,11 @@ impl Settings {
     /// The part of the configuration that matters here.
     pub fn of(config: &config::Loom) -> Self {
         let some = |value: u64| Some(value).filter(|value| *value > 0);
-        let limits =
-            Limits { stream_bytes: some(config.max_stream_bytes.bytes()), streams: some(config.max_streams) };
+        let limits = Limits {
+            stream_bytes: some(config.max_stream_bytes.bytes()),
+            streams: some(config.max_streams),
+            bytes: some(config.quota.bytes()),
+        };
         Settings { tokens: config.tokens.clone(), interrupted: config.interrupted, limits }
     }
 }

@@ -42,7 +42,7 @@ pub struct Producer {
     skip: u64,
     /// The stream's length with everything that was taken.
     position: u64,
-    /// More was received than the stream may hold.
+    /// More was received than a limit allows.
     over: Option<Limit>,
     failed: Option<StoreError>,
     counted: bool,
@@ -154,16 +154,13 @@ impl Producer {
         let skipped = usize::try_from(self.skip).unwrap_or(usize::MAX).min(bytes.len());
         self.skip -= skipped as u64;
         let bytes = &bytes[skipped..];
-        if self.failed.is_some() {
+        // Also when there is room again meanwhile: behind what was left out nothing may follow.
+        if self.failed.is_some() || self.over.is_some() {
             return;
         }
-        let fitting = match self.streams.limits.get().fitting(self.position, bytes.len()) {
-            Ok(all) => all,
-            Err((room, limit)) => {
-                self.over = Some(limit);
-                room
-            }
-        };
+        let total = self.streams.total_bytes() + (self.spill.len() - self.spilled) as u64;
+        let (fitting, over) = self.streams.limits.get().fitting(self.position, total, bytes.len());
+        self.over = over;
         let bytes = &bytes[..fitting];
         self.position += fitting as u64;
         // What came before is in the spill, so what comes now has to go behind it.

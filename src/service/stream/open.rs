@@ -182,7 +182,14 @@ impl Streams {
         offset: Option<u64>,
         announced: Option<u64>,
     ) -> Result<Producer, OpenError> {
-        let opened = match self.limits.get().admit_body(offset.unwrap_or(0), announced) {
+        let limits = self.limits.get();
+        let admitted = limits.admit_body(offset.unwrap_or(0), announced).and_then(|()| match offset {
+            // What only ends a stream takes no room; and some of what is sent again is there already.
+            Some(_) if announced == Some(0) => Ok(()),
+            Some(_) => limits.admit_more(self.total_bytes(), None),
+            None => limits.admit_more(self.total_bytes(), announced),
+        });
+        let opened = match admitted {
             Ok(()) => self.open_in_task(id, question, offset).await,
             Err(limit) => Err(limit.into()),
         };

@@ -301,6 +301,71 @@ fn never_are_there_more_streams_than_are_allowed() {
     }
 }
 
+/// Catches a quota that a producer steps over by more than it may, a gap where bytes were left out, and room that a
+/// deletion does not give.
+#[test]
+fn a_quota_stops_producers_at_it_and_deletions_let_them_go_on() {
+    for seed in seeds(30) {
+        let fleet = Fleet::new(seed);
+        let quota = 1 + fleet.world.chance().below(900_000);
+        fleet.limit(Limits { bytes: Some(quota), ..Limits::default() });
+        let total = || fleet.shards[0].total_bytes();
+        let producers = 1 + fleet.world.chance().below(6) as usize;
+        let ended = Rc::new(Cell::new(0));
+        for number in 0..producers {
+            let (streams, ended) = (fleet.shards[number % SHARDS].clone(), ended.clone());
+            fleet.world.enter(number % SHARDS, |shard| {
+                shard.executor().spawn("producer", async move {
+                    let sent = content(number as u64, 400_000);
+                    let cut = match streams.open(id(&format!("p{number}")), Open::default()).await {
+                        Ok(mut producer) => match produce(&mut producer, &sent).await {
+                            Ok(()) => producer.end().await.map(drop),
+                            Err(error) => Err(error),
+                        },
+                        Err(OpenError::Limit(limit)) => Err(limit.into()),
+                        Err(other) => panic!("{other}"),
+                    };
+                    assert!(matches!(cut, Ok(()) | Err(ProduceError::Limit(Limit::Quota(_)))), "{cut:?}");
+                    ended.set(ended.get() + 1);
+                });
+            });
+        }
+        let most = Cell::new(0);
+        let seen = || {
+            most.set(total().max(most.get()));
+            ended.get() == producers
+        };
+        assert!(fleet.world.run_until(seen, 2_000_000));
+        fleet.world.run_until_idle();
+        let sent = 400_000 * producers as u64;
+        // `produce` gathers at most so many bytes in one receive.
+        assert!(most.get() <= (quota + 100_000 * producers as u64).min(sent), "{} of {quota}", most.get());
+        let page = fleet.list(fleet.any(), all());
+        let mut there = 0;
+        for found in &page.streams {
+            let number = found.id.text()[1..].parse().expect("a number");
+            let (bytes, state) = fleet.content(fleet.any(), found);
+            assert!(bytes == content(number, bytes.len()), "{}: a prefix", found.id);
+            assert_eq!(state == State::Complete, bytes.len() == 400_000);
+            there += bytes.len() as u64;
+        }
+        assert_eq!((there, total()), (most.get(), most.get()));
+        assert_eq!(there < sent, quota < sent, "{there} of {sent} with {quota}");
+        for found in page.streams {
+            let shard = fleet.any();
+            let (gone, id) = (total() - found.tail.published(), found.id);
+            assert_eq!(fleet.run(shard, async move |streams| streams.delete(id).await), Ok(true));
+            fleet.world.run_until_idle();
+            assert_eq!(total(), gone);
+        }
+        let shard = fleet.any();
+        assert!(
+            fleet.open(shard, "again", false).map(|again| fleet.world.enter(shard, |_| drop(again))).is_ok()
+        );
+        assert_eq!(fleet.world.panics(), 0);
+    }
+}
+
 /// Catches a switch that readers see half of, and a producer that is told that all went well.
 #[test]
 fn force_ends_old_readers_at_the_old_bytes_and_fences_the_old_producer() {
@@ -694,6 +759,9 @@ fn whatever_is_done_from_anywhere_is_what_a_map_would_say() {
             assert!(bytes == expected.bytes, "{name}: {} of {}", bytes.len(), expected.bytes.len());
             assert_eq!(state, expected.ended.unwrap_or(State::Open), "{name}");
         }
+        let (tally, space) = (fleet.shards[0].store.tally(), crate::service::owner::space::STREAMS);
+        let bytes: usize = model.values().map(|expected| expected.bytes.len()).sum();
+        assert_eq!((tally.names(space), tally.bytes(space)), (model.len() as u64, bytes as u64));
         let open = model.values().filter(|expected| expected.producer.is_some()).count();
         let counted: i64 = fleet.shards.iter().map(|shard| shard.metrics.streams_open.value()).sum();
         assert_eq!(counted, open as i64, "every producer that left was counted out");

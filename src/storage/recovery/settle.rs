@@ -6,6 +6,7 @@
 use super::super::bulk::segment::Segment;
 use super::super::extent::LogId;
 use super::super::journal::record::Mark;
+use super::super::placement::Key;
 use super::super::tail::{End, Placed, Tail};
 use super::super::window::checksums;
 use super::replay::{Facts, MarkFact};
@@ -32,12 +33,13 @@ pub struct Settled {
 }
 
 /// Puts the stream `uid` together.
-pub fn settle(facts: &mut Facts, segments: &Segments, uid: u64, key_hash: u64, shards: usize) -> Settled {
+pub fn settle(facts: &mut Facts, segments: &Segments, uid: u64, key: &Key, shards: usize) -> Settled {
+    let key_hash = key.hash();
     let marks = facts.marks.remove(&uid).unwrap_or_default();
     let mut epochs = facts.epochs.remove(&uid).unwrap_or_default();
     let first_epoch = facts.first_epochs.remove(&uid).unwrap_or(1);
     epochs.insert(first_epoch, 0);
-    let tail = Arc::new(Tail::new(uid, first_epoch, key_hash, shards));
+    let tail = Arc::new(Tail::new(uid, first_epoch, key.space, key_hash, shards));
     let mut settled =
         Settled { tail: tail.clone(), raised: None, last_mark: None, damaged: false, unsynced: Vec::new() };
     let len = settled.place_runs(&marks, &epochs, segments);
