@@ -130,7 +130,7 @@ async fn allocate(core: &Core, kind: Kind, number: u32) -> Result<Made, StoreErr
 pub fn make(disk: &dyn Disk, path: &Path, len: u64, header: &Header) -> io::Result<File> {
     let file = disk.create(path, len)?;
     let dir = path.parent().unwrap_or(Path::new("."));
-    match file.write_at(&header.encode(), 0).and_then(|()| disk.sync_dir(dir)) {
+    match file.write_at(&header.encode_for(len), 0).and_then(|()| disk.sync_dir(dir)) {
         Ok(()) => Ok(file),
         Err(error) => {
             let _ = disk.remove(path);
