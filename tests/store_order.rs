@@ -57,6 +57,32 @@ fn the_cache_class_answers_at_once_and_syncs_within_the_interval() {
     assert!(position(&events, "synced bulk-0") < position(&events, "sync journal-0"), "data first");
 }
 
+/// Catches a pass that begins in the middle of a turn: it syncs bytes without their mark, and all of it again after.
+#[test]
+fn a_writer_that_waits_for_each_append_costs_one_pass_each() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::new(dir.path(), &options(1, Durability::Sync));
+    let tail = rig.put("patient").tail.clone();
+    let mut appender = rig.attach(0, &tail).unwrap();
+    rig.settle();
+    let passes = || rig.metrics[0].sync_latency.snapshot().count();
+    let (before, store) = (passes(), rig.stores[0].clone());
+    let writing = rig.start(0, async move {
+        for _ in 0..20 {
+            appender.append_all(b"line").await.unwrap();
+            store.durable(&appender.tail(), appender.len()).await.unwrap();
+        }
+    });
+    // A sync that takes a turn, as on a disk.
+    let done = (0..1000).any(|turn| {
+        rig.disk.hold_syncs(turn % 2 == 0);
+        rig.turn();
+        writing.take().is_some()
+    });
+    assert!(done);
+    assert_eq!((tail.durable(), passes() - before), (80, 20));
+}
+
 /// Catches a sealing mark written before the data that it speaks of is on disk, and an end that is told, or a
 /// seal that resolves, before the mark is.
 #[test]

@@ -139,14 +139,15 @@ struct Pass {
     unsynced: u64,
 }
 
-/// The task: runs until the store is closed and everything is durable.
+/// The task: runs until the store is closed and everything is durable. Bytes that the end of the turn has yet to mark
+/// are left to it, as it has this look again: a pass for them alone would make nothing durable that anyone waits for.
 pub(super) async fn run(core: Rc<Core>) {
     loop {
         let looked = core.sync.wake.wait();
         if core.sync.broke.get() {
             drop(looked);
             fail(&core, begin(&core), Vec::new()).await;
-        } else if core.wants_sync() {
+        } else if core.wants_sync() && !core.appends.any_advanced() {
             drop(looked);
             linger(&core).await;
             pass(&core).await;
