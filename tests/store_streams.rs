@@ -212,7 +212,7 @@ fn names_are_listed_in_order_by_prefix_and_after_a_marker() {
     }
     let list = |prefix: &str, after: Option<&str>, count| -> Vec<String> {
         let listed = rig.stores[0].names().iterate(1, prefix.as_bytes(), after.map(str::as_bytes), count);
-        listed.into_iter().map(|(key, _)| String::from_utf8(key.bytes.into_vec()).unwrap()).collect()
+        listed.into_iter().map(|(key, _)| String::from_utf8(key.bytes.to_vec()).unwrap()).collect()
     };
     assert_eq!(list("", None, 9), ["a", "b/1", "b/2", "b/3", "c"]);
     assert_eq!(list("b/", None, 2), ["b/1", "b/2"]);

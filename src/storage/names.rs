@@ -5,6 +5,9 @@
 //! sync can take it back. Invariant: a stream's bytes die only when the record that supersedes it is durable.
 //! Lives on: the owner's shard.
 
+mod table;
+
+use self::table::Table;
 use super::core::Core;
 use super::error::{Damage, StoreError};
 use super::extent::LogId;
@@ -15,7 +18,7 @@ use super::tail::Tail;
 use crate::runtime::executor::critical;
 use crate::runtime::{ShardId, shard};
 use bytes::Bytes;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -154,7 +157,7 @@ impl Names {
             _ => Bound::Included(Key { space, bytes: prefix.into() }),
         };
         let index = self.core.index.borrow();
-        let listed = index.map.range((from, Bound::Unbounded));
+        let listed = index.map.range(from);
         listed
             .take_while(|(key, _)| key.space == space && key.bytes.starts_with(prefix))
             .take(count_max)
@@ -180,7 +183,7 @@ impl Names {
 
 /// All names of a shard.
 pub(super) struct Index {
-    map: BTreeMap<Key, Found>,
+    map: Table,
     /// Decisions that are not durable yet, oldest first.
     pending: VecDeque<Pending>,
     /// How many of them, from the front, are committed and were acted upon.
@@ -218,7 +221,7 @@ impl Index {
     pub(super) fn new(shard: ShardId, boot: u32, damaged: BTreeSet<u64>, epoch_floor: u64) -> Self {
         let first = (u64::from(boot) << (SHARD_BITS + COUNT_BITS)) | (u64::from(shard.0) << COUNT_BITS);
         let next_version = first + 1;
-        Index { map: BTreeMap::new(), pending: VecDeque::new(), told: 0, damaged, next_version, epoch_floor }
+        Index { map: Table::default(), pending: VecDeque::new(), told: 0, damaged, next_version, epoch_floor }
     }
 
     /// A name as recovery found it.
@@ -370,7 +373,7 @@ impl Core {
         }
         match undone.before.entry {
             Some(_) => drop(index.map.insert(undone.key, undone.before)),
-            None => drop(index.map.remove(&undone.key)),
+            None => index.map.remove(&undone.key),
         }
     }
 

@@ -4,6 +4,7 @@
 //! Lives on: any thread.
 
 use crate::runtime::ShardId;
+use std::sync::Arc;
 use xxhash_rust::xxh3::Xxh3;
 
 /// The hash's name as written in `FORMAT`.
@@ -15,8 +16,8 @@ pub const HASH_NAME: &str = "xxh3-64";
 pub struct Key {
     /// Which service's names.
     pub space: u8,
-    /// The name within, at most [`Key::BYTES_MAX`] long.
-    pub bytes: Box<[u8]>,
+    /// The name within, at most [`Key::BYTES_MAX`] long. Copies share it.
+    pub bytes: Arc<[u8]>,
 }
 
 impl Key {

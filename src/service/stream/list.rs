@@ -16,6 +16,7 @@ use crate::storage::{Entry, Found as Decided, Key, State, StoreError, Ticket};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Names handled between two looks at the rest of the shard's work.
 const TURN: usize = 256;
@@ -117,7 +118,7 @@ impl Streams {
 struct Walk<'a> {
     streams: &'a Streams,
     prefix: Bytes,
-    after: Option<Bytes>,
+    after: Option<Arc<[u8]>>,
     taken: VecDeque<(Key, Decided)>,
     /// What whoever tells of the names has to wait for. A name that is missing because of a pending deletion
     /// counts as much as one that is there.
@@ -128,6 +129,7 @@ struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     fn new(streams: &'a Streams, prefix: Bytes, after: Option<Bytes>) -> Self {
+        let after = after.map(|after| after[..].into());
         let (taken, depends_on) = (VecDeque::new(), Ticket::default());
         Walk { streams, prefix, after, taken, depends_on, is_first: true, is_over: false }
     }
@@ -136,7 +138,7 @@ impl<'a> Walk<'a> {
         loop {
             while let Some((key, found)) = self.taken.pop_front() {
                 self.depends_on = self.depends_on.max(found.ticket);
-                self.after = Some(Bytes::from(key.bytes));
+                self.after = Some(key.bytes);
                 if found.entry.is_some() {
                     return found.entry;
                 }
