@@ -9,8 +9,9 @@ use millpond::runtime::{blocking, shard, timer};
 use std::future::Future;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -200,4 +201,34 @@ fn a_busy_shard_lets_glommio_have_its_turn() {
         blocking::run(|| 42).await.expect("the pool works")
     });
     assert_eq!(expect(answer, "the job's answer"), 42);
+}
+
+/// By the clock, not by turns: whatever the tasks do, one turn after the time is up glommio has had the thread. A stall
+/// of the machine between two looks changes nothing about that order.
+#[test]
+fn a_busy_shard_yields_in_the_turn_after_a_millisecond_is_up() {
+    static YIELDS: OnceLock<Arc<AtomicU64>> = OnceLock::new();
+    let (running, result) = on_a_shard(Tuning::default(), || async {
+        let yields = loop {
+            match YIELDS.get() {
+                Some(yields) => break yields,
+                None => shard::yield_now().await,
+            }
+        };
+        let first = yields.load(Ordering::Relaxed);
+        let (mut seen, mut since, mut is_due) = (first, shard::now(), false);
+        while seen < first + 50 {
+            // One poll a turn.
+            shard::yield_now().await;
+            let now_seen = yields.load(Ordering::Relaxed);
+            if now_seen != seen {
+                (seen, since, is_due) = (now_seen, shard::now(), false);
+                continue;
+            }
+            assert!(!is_due, "a turn went by, and no yield");
+            is_due = shard::now().since(since) >= driver::YIELD_EVERY;
+        }
+    });
+    YIELDS.set(running.yields()).expect("set once");
+    expect((running, result), "fifty yields");
 }

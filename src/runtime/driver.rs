@@ -36,8 +36,12 @@ use std::time::Duration;
 const SPIN: Duration = Duration::from_micros(50);
 /// A sleep shorter than this makes the next one worth spinning for.
 const SHORT_SLEEP: Duration = Duration::from_micros(100);
+/// How long the tasks of one turn run, and how much they may have the ring do, before messages are looked at again:
+/// what bounds the way of a message to a busy shard and from it. Each poll is looked at once it is over.
+const TASKS_MAX: Duration = Duration::from_micros(50);
+const WORK_MAX: usize = 32;
 /// How often glommio gets the thread back on a busy shard.
-const YIELD_EVERY: Duration = Duration::from_millis(1);
+pub const YIELD_EVERY: Duration = Duration::from_millis(1);
 /// Longest stall that the heartbeat leaves when glommio parks at the wrong moment.
 const HEARTBEAT: Duration = Duration::from_millis(100);
 /// How much slower the heart beats on a shard that had no turn since the last beat. A beat costs glommio eight
@@ -57,6 +61,7 @@ pub struct Running {
     threads: PoolThreadHandles<()>,
     unparks: Vec<Arc<Unpark>>,
     beats: Arc<AtomicU64>,
+    yields: Arc<AtomicU64>,
 }
 
 /// How glommio is set up under the shards.
@@ -110,8 +115,8 @@ where
     if let Some(preempt) = tuning.preempt {
         pool = pool.preempt_timer(preempt);
     }
-    let beats = Arc::new(AtomicU64::new(0));
-    let heart = HeartParts { every: tuning.heartbeat, beats: beats.clone() };
+    let (beats, yields) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let heart = HeartParts { every: tuning.heartbeat, beats: beats.clone(), yields: yields.clone() };
     let threads = pool
         .on_all_shards(move || async move {
             let id = ShardId(next_id.fetch_add(1, Ordering::Relaxed));
@@ -128,7 +133,7 @@ where
             run_shard(parts, eventfds[id.index()].clone(), unpark, heart, move || main(id, shared)).await;
         })
         .map_err(|error| StartError::Io(io::Error::other(error.to_string())))?;
-    Ok(Running { threads, unparks, beats })
+    Ok(Running { threads, unparks, beats, yields })
 }
 
 /// Why the shards did not start.
@@ -160,6 +165,11 @@ impl Running {
     /// Heartbeats of all shards since they started.
     pub fn heartbeats(&self) -> u64 {
         self.beats.load(Ordering::Relaxed)
+    }
+
+    /// How often busy shards gave the thread to glommio since they started. May be looked at from their tasks.
+    pub fn yields(&self) -> Arc<AtomicU64> {
+        self.yields.clone()
     }
 
     /// Waits until every shard has ended; false when one of them died.
@@ -288,6 +298,7 @@ async fn drive(shard: &Rc<Shard>, ring: &Rc<Ring>, park: &Arc<Unpark>, heart: &H
         let now = shard.now();
         if now.since(yielded) >= YIELD_EVERY {
             yielded = now;
+            heart.parts.yields.fetch_add(1, Ordering::Relaxed);
             glommio::executor().yield_task_queue_now().await;
         }
         if busy || has_work(shard, ring) {
@@ -305,8 +316,15 @@ async fn drive(shard: &Rc<Shard>, ring: &Rc<Ring>, park: &Arc<Unpark>, heart: &H
 
 /// One turn of a shard; true when anything happened.
 fn turn(shard: &Shard, ring: &Ring) -> bool {
+    let waiting = shard.executor().ready_count();
     let mut busy = shard.start_turn();
-    busy |= shard.executor().run_ready();
+    let began = shard.now();
+    let is_within = |part: u32| {
+        ring.queued_work() < WORK_MAX / part as usize && shard.now().since(began) < TASKS_MAX / part
+    };
+    // Who is woken by a message goes first: it has waited for a turn of each of two shards already, and perhaps holds
+    // up somebody on a third one. Half of the turn remains for those that were ready before.
+    busy |= shard.executor().run_turn(waiting, || is_within(2), || is_within(1));
     busy |= shard.end_turn();
     busy |= ring.turn();
     let now = shard.now();
@@ -393,6 +411,7 @@ impl EventfdReader {
 struct HeartParts {
     every: Duration,
     beats: Arc<AtomicU64>,
+    yields: Arc<AtomicU64>,
 }
 
 /// The heartbeat of one shard.
@@ -438,3 +457,6 @@ async fn beat(heart: Rc<Heart>, shard: Rc<Shard>, ring: Rc<Ring>) {
         heart.parts.beats.fetch_add(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests;

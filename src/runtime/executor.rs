@@ -108,9 +108,29 @@ impl Executor {
     /// Polls once each task that was ready when called; true when there was one. Tasks that these wake run
     /// in the next call, so input and output get their turn in between.
     pub fn run_ready(&self) -> bool {
+        self.run_turn(usize::MAX, || false, || true)
+    }
+
+    /// The same within bounds. Those behind the first `waiting` ones are polled first as long as they `may_overtake`,
+    /// then all in the order in which they became ready, at least one, as long as there is reason to `go_on`, which is
+    /// looked at after each. Those that were not polled stay in their order.
+    pub fn run_turn(
+        &self,
+        waiting: usize,
+        mut may_overtake: impl FnMut() -> bool,
+        mut go_on: impl FnMut() -> bool,
+    ) -> bool {
         let batch = self.ready_count();
-        for _ in 0..batch {
+        let mut left = batch;
+        while left > waiting && may_overtake() {
+            self.run_one(waiting);
+            left -= 1;
+        }
+        for _ in 0..left {
             self.run_one(0);
+            if !go_on() {
+                break;
+            }
         }
         batch > 0
     }

@@ -37,6 +37,8 @@ const SUBMISSIONS: u32 = 1024;
 const COMPLETIONS: u32 = 4096;
 /// Bytes of the window that bulk receives go through; also the unit of the store's checksums.
 pub const WINDOW: usize = 256 * 1024;
+/// Bytes that take the kernel about as long to move as an operation without any.
+const WORK: usize = 4 * 1024;
 /// `user_data` of operations whose completion nobody looks at.
 const UNATTENDED: u64 = u64::MAX;
 
@@ -51,6 +53,7 @@ pub struct Ring {
     standing: Cell<usize>,
     outputs_pending: Cell<usize>,
     submitted: Cell<u64>,
+    queued_work: Cell<usize>,
 }
 
 /// The timeout that ends a sleep. The kernel reads `time` when the operation is submitted.
@@ -128,6 +131,7 @@ impl Ring {
             standing: Cell::new(0),
             outputs_pending: Cell::new(0),
             submitted: Cell::new(0),
+            queued_work: Cell::new(0),
         });
         RING.set(Some(ring.clone()));
         Ok(ring)
@@ -185,6 +189,16 @@ impl Ring {
         self.submitted.get()
     }
 
+    /// How much the next submission has the kernel do at once: the operations that are queued, and their bytes in
+    /// units of [`WORK`].
+    pub fn queued_work(&self) -> usize {
+        self.queued_work.get()
+    }
+
+    fn note_work(&self, bytes: usize) {
+        self.queued_work.set(self.queued_work.get() + bytes / WORK);
+    }
+
     /// Starts an operation that completes once.
     ///
     /// Crate-private: `entry` must point only to memory that `keep` owns.
@@ -212,6 +226,7 @@ impl Ring {
 
     fn push(&self, entry: squeue::Entry) {
         self.submitted.set(self.submitted.get() + 1);
+        self.queued_work.set(self.queued_work.get() + 1);
         loop {
             let mut uring = self.uring.borrow_mut();
             // SAFETY: every caller in this module passes entries whose pointers lead into the operation's
@@ -227,6 +242,7 @@ impl Ring {
 
     /// One io_uring_enter: submit all, run deferred work, do not wait.
     fn enter(&self) {
+        self.queued_work.set(0);
         let uring = self.uring.borrow();
         // SAFETY: `submission_shared` needs that no other submission queue handle exists: this type is not
         // Sync, and every handle made in it is dropped within its expression.

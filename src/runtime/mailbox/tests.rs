@@ -307,6 +307,44 @@ fn a_full_lane_keeps_its_sender_from_sleep_until_there_is_room() {
     assert_eq!(parties[0].post.counts().full.value(), 3);
 }
 
+/// Catches a shard that stops listening while it has something to say: two that do so wait for each other for ever.
+#[test]
+fn lanes_that_are_full_both_ways_empty_in_a_few_turns() {
+    let (world, parties) = parties(1, 2);
+    let answered = Rc::new(Cell::new(0));
+    for (me, party) in parties.iter().enumerate() {
+        let other = ShardId(1 - me as u16);
+        world.enter(me, |_| {
+            for number in 0..ASKS as u64 {
+                let (post, answered) = (party.post.clone(), answered.clone());
+                shard::spawn("asker", async move {
+                    assert_eq!(post.ask(other, Say::Double(number)).await, Ok(2 * number));
+                    answered.set(answered.get() + 1);
+                });
+            }
+            // More than the lane takes, so the answers have to queue behind these questions.
+            (0..LANE_SLOTS as u64)
+                .for_each(|n| parties[me].post.tell(ShardId(1 - me as u16), Say::Number(n)));
+        });
+    }
+    // Questions, statements and answers: so many lanes full each way.
+    let lanes = (2 * ASKS + LANE_SLOTS) / LANE_SLOTS;
+    for _ in 0..=lanes {
+        for me in 0..2 {
+            world.enter(me, |shard| {
+                shard.start_turn();
+                shard.executor().run_ready();
+                shard.end_turn();
+            });
+        }
+    }
+    assert_eq!((answered.get(), world.panics()), (2 * ASKS, 0));
+    assert!(parties.iter().all(|party| party.post.counts().full.value() > 0), "the lanes were full");
+    assert!(
+        parties.iter().all(|party| !party.post.has_outgoing() && party.heard.borrow().len() == LANE_SLOTS)
+    );
+}
+
 /// Starts to ask and leaves what comes of it in the returned cell.
 fn ask(world: &World, party: &Rc<Party>, to: u16, say: Say) -> Rc<Cell<Option<Result<u64, Gone>>>> {
     let (outcome, party) = (Rc::new(Cell::new(None)), party.clone());

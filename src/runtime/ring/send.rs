@@ -112,6 +112,7 @@ pub async fn send(mut message: Box<Outgoing>) -> (io::Result<()>, Box<Outgoing>)
 async fn send_once(message: Box<Outgoing>) -> (io::Result<usize>, Box<Outgoing>) {
     let ring = super::current();
     let _pending = poll::PendingOutput::of(&ring);
+    ring.note_work(message.len());
     let flags = (libc::MSG_NOSIGNAL | libc::MSG_WAITALL) as u32;
     let entry =
         opcode::SendMsg::new(types::Fd(message.socket.raw_fd()), &raw const message.message).flags(flags);
