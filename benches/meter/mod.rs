@@ -1,13 +1,20 @@
-//! Times a closure and counts what it allocates; enough for a parser, no crate needed.
+//! What every bench shares: timing a closure, counting what it allocates, and shards to run on.
 //!
-//! Invariant: a bench that allocates after its warm-up fails, so "no allocation per operation" is a fact.
-//! Runs on: one thread. Without `--bench` (as `cargo test --benches` calls it), with `--test`, or with
-//! `MILLPOND_BENCH_SMOKE=1`, each closure runs a few times only and nothing is claimed about time.
+//! Invariant: what is printed was counted, and [`measure`] fails when its operation allocates after the warm-up, so
+//! "no allocation per operation" is a fact. Without `--bench` (as `cargo test --benches` calls it), with `--test`,
+//! or with `MILLPOND_BENCH_SMOKE=1`, everything runs a few times only and nothing is claimed about time.
+//! Runs on: any thread; the counter of allocations is one for the whole process.
+
+// Each bench is a crate of its own and uses its own part of this one.
+#![allow(dead_code)]
+
+pub mod shards;
+pub mod store;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Runs `operation` in rounds and prints nanoseconds per operation; asserts that it does not allocate.
 pub fn measure<T>(name: &str, mut operation: impl FnMut() -> T) {
@@ -15,7 +22,7 @@ pub fn measure<T>(name: &str, mut operation: impl FnMut() -> T) {
     for _ in 0..operations.min(WARM_UP) {
         black_box(operation());
     }
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    let before = allocations();
     let mut ns_per_op = [0.0; ROUNDS_MAX];
     for ns in &mut ns_per_op[..rounds] {
         let start = Instant::now();
@@ -24,23 +31,121 @@ pub fn measure<T>(name: &str, mut operation: impl FnMut() -> T) {
         }
         *ns = start.elapsed().as_nanos() as f64 / f64::from(operations);
     }
-    let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
-    assert_eq!(allocations, 0, "{name} allocates after its warm-up");
-    report(name, &mut ns_per_op[..rounds]);
-}
-
-fn report(name: &str, ns_per_op: &mut [f64]) {
+    assert_eq!(allocations() - before, 0, "{name} allocates after its warm-up");
+    let ns_per_op = &mut ns_per_op[..rounds];
     ns_per_op.sort_by(f64::total_cmp);
     let (min, max) = (ns_per_op[0], ns_per_op[ns_per_op.len() - 1]);
     let median = ns_per_op[ns_per_op.len() / 2];
-    let note = if is_smoke() { " (smoke: not a measurement)" } else { "" };
-    println!("{name}: median {median:.1} ns/op, min {min:.1}, max {max:.1}, 0 allocations/op{note}");
+    println!("{name}: median {median:.1} ns/op, min {min:.1}, max {max:.1}, 0 allocations/op{}", note());
 }
 
-fn is_smoke() -> bool {
+/// Time and allocations of many operations that are done once, as a whole.
+pub struct Tally {
+    began: Instant,
+    allocations: u64,
+}
+
+/// What a [`Tally`] came to.
+pub struct Total {
+    /// How many operations.
+    pub count: usize,
+    /// The time of all of them.
+    pub elapsed: Duration,
+    /// Allocations of the process meanwhile.
+    pub allocations: u64,
+}
+
+impl Tally {
+    /// From here on.
+    pub fn begin() -> Self {
+        let allocations = allocations();
+        Tally { began: Instant::now(), allocations }
+    }
+
+    /// Until here there were `count` operations.
+    pub fn end(self, count: usize) -> Total {
+        Total { count, elapsed: self.began.elapsed(), allocations: allocations() - self.allocations }
+    }
+}
+
+impl Total {
+    /// Allocations of each.
+    pub fn allocations_per_op(&self) -> f64 {
+        self.allocations as f64 / self.count as f64
+    }
+
+    /// So many bytes in all that time, in GiB/s.
+    pub fn rate(&self, bytes: u64) -> f64 {
+        bytes as f64 / self.elapsed.as_secs_f64() / f64::from(1 << 30)
+    }
+
+    /// Prints what each cost, and what else is to be said.
+    pub fn report(&self, name: &str, more: &str) {
+        let ns = self.elapsed.as_nanos() as f64 / self.count as f64;
+        let more = if more.is_empty() { String::new() } else { format!(", {more}") };
+        println!("{name}: {ns:.1} ns/op, {:.3} allocations/op{more}{}", self.allocations_per_op(), note());
+    }
+}
+
+/// How long things took, each of them.
+#[derive(Default)]
+pub struct Delays(Vec<Duration>);
+
+impl Delays {
+    /// Room for `count` of them, so that adding one does not allocate.
+    pub fn with_room(count: usize) -> Self {
+        Delays(Vec::with_capacity(count))
+    }
+
+    /// Adds one.
+    pub fn push(&mut self, took: Duration) {
+        self.0.push(took);
+    }
+
+    /// How many.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Prints the usual ranks; the words and units are what `cargo x perf` reads.
+    pub fn report(&mut self, name: &str, more: &str) {
+        self.0.sort();
+        let at = |share: f64| {
+            let rank = (share * self.0.len() as f64).ceil() as usize;
+            self.0[rank.clamp(1, self.0.len()) - 1].as_nanos() as f64 / 1e3
+        };
+        let more = if more.is_empty() { String::new() } else { format!(", {more}") };
+        println!(
+            "{name}: p50 {:.1} us, p99 {:.1} us, p99.9 {:.1} us, max {:.1} us, count {}{more}{}",
+            at(0.5),
+            at(0.99),
+            at(0.999),
+            at(1.0),
+            self.0.len(),
+            note()
+        );
+    }
+}
+
+/// `measured` operations, or `smoke` when nothing is measured.
+pub fn count(measured: usize, smoke: usize) -> usize {
+    if is_smoke() { smoke } else { measured }
+}
+
+/// Whether this run only shows that the bench works.
+pub fn is_smoke() -> bool {
     let wants_bench = std::env::args().any(|arg| arg == "--bench");
     let wants_test = std::env::args().any(|arg| arg == "--test");
     !wants_bench || wants_test || std::env::var_os("MILLPOND_BENCH_SMOKE").is_some_and(|value| value == "1")
+}
+
+fn note() -> &'static str {
+    if is_smoke() { " (smoke: not a measurement)" } else { "" }
+}
+
+/// Allocations of the whole process so far.
+pub fn allocations() -> u64 {
+    ALLOCATIONS.load(Ordering::Relaxed)
 }
 
 /// The system's allocator, counting.
