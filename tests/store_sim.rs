@@ -6,7 +6,7 @@
 use millpond::observe::metrics::ShardMetrics;
 use millpond::runtime::entropy::Entropy;
 use millpond::runtime::sim::{Faults, SimDisk, World, seeds};
-use millpond::runtime::{Disk, shard};
+use millpond::runtime::{Disk, shard, timer};
 use millpond::storage::{
     Durability, End, Entry, Key, LogId, Options, State, Store, StoreError, Tail, owner_of,
 };
@@ -104,6 +104,16 @@ fn history(seed: u64, faults: Faults, durability: Durability) {
             let chance = Entropy::from_seed(chance.next());
             world.enter(at, |_| shard::spawn("user", use_store(user, at, stores, model, chance)));
         }
+        let store = stores[0].clone();
+        let pause = Duration::from_micros(chance.below(20_000));
+        world.enter(0, |_| {
+            shard::spawn("checkpoints", async move {
+                loop {
+                    timer::sleep(pause).await;
+                    store.checkpoint().await;
+                }
+            })
+        });
         // Somewhere in the middle, or after everything came to rest.
         match chance.below(4) {
             0 => world.run_for(Duration::from_millis(50)),

@@ -27,6 +27,9 @@ use std::time::Duration;
 /// Descriptors that are not connections: segments, rings, pipes, logs. Half of a limit that is smaller.
 pub const DESCRIPTORS_RESERVED: u64 = 512;
 
+/// How long a shard that has drained waits for a last checkpoint with the others, beyond their time to drain.
+const LAST_CHECKPOINT: Duration = Duration::from_secs(20);
+
 /// Admin connections of one shard; beside the cap of the dialects.
 const ADMIN_CONNECTIONS_MAX: usize = 128;
 
@@ -90,6 +93,8 @@ pub async fn serve(parts: Parts, unparks: Vec<Arc<Unpark>>) {
     let vitals = parts.vitals[shard.id().index()].clone();
     let config = parts.control.config();
     let store = Store::start(parts.image, metrics.clone());
+    let peers = unparks.clone();
+    store.on_peer(Box::new(move |shard| peers[shard.index()].nudge()));
     let streams = Streams::start(store.clone(), parts.mailbox, unparks, metrics.clone());
     let loom = Rc::new(Loom::new(streams.clone(), Settings::of(&config.loom)));
     let admin = Rc::new(Admin::new(parts.metrics, parts.vitals));
@@ -122,6 +127,7 @@ pub async fn serve(parts: Parts, unparks: Vec<Arc<Unpark>>) {
     doors.cut.close();
     doors.gate.closed().await;
     streams.drain().await;
+    store.finish(Duration::from(config.drain_timeout) + LAST_CHECKPOINT).await;
     if let Err(error) = store.close().await {
         tracing::error!(%error, "the store did not close cleanly; recovery will settle it");
     }

@@ -101,6 +101,12 @@ shard_metrics! {
     write_latency: Histogram,
     /// Time of one fdatasync.
     sync_latency: Histogram,
+    /// Checkpoints that this shard took part in.
+    checkpoints: Counter,
+    /// Checkpoints that came to nothing because a shard could not join.
+    checkpoints_abandoned: Counter,
+    /// Time from the call for a checkpoint to its end.
+    checkpoint_latency: Histogram,
     /// Syncs that failed; each poisoned its segment.
     sync_failures: Counter,
     /// Segment files.

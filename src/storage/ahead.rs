@@ -49,6 +49,11 @@ impl<S> Ahead<S> {
         }
     }
 
+    /// No file with this number or a greater one was made yet.
+    pub fn next_number(&self) -> u32 {
+        self.number.get()
+    }
+
     /// Whether there is one.
     pub fn is_ready(&self) -> bool {
         self.ready.borrow().is_some()
@@ -156,16 +161,20 @@ const JOURNAL_LEN_MAX: u64 = 64 << 20;
 impl Place {
     /// The directory of a log's segments.
     pub fn log_dir(&self, kind: Kind, log: LogId) -> PathBuf {
-        let kind = match kind {
-            Kind::Journal => "journal",
-            Kind::Bulk => "bulk",
-        };
-        self.dir.join(format!("{kind}-{}", log.0))
+        match kind {
+            Kind::Journal => self.dir.join(format!("journal-{}", log.0)),
+            Kind::Bulk => self.dir.join(format!("bulk-{}", log.0)),
+            Kind::Checkpoint => self.dir.join("checkpoint"),
+        }
     }
 
     /// The path of a segment.
     pub fn segment_path(&self, kind: Kind, log: LogId, number: u32) -> PathBuf {
-        self.log_dir(kind, log).join(format!("{number:08x}.{}", suffix(kind)))
+        let name = match kind {
+            Kind::Journal | Kind::Bulk => format!("{number:08x}.{}", suffix(kind)),
+            Kind::Checkpoint => format!("{:04x}-{number:08x}.{}", log.0, suffix(kind)),
+        };
+        self.log_dir(kind, log).join(name)
     }
 
     /// The length of a new segment.
@@ -189,7 +198,8 @@ impl Place {
 pub fn segment_len(kind: Kind, segment_size: u64) -> u64 {
     match kind {
         Kind::Journal => segment_size.min(JOURNAL_LEN_MAX),
-        Kind::Bulk => segment_size,
+        // A chunk of a checkpoint is as long as its content.
+        Kind::Bulk | Kind::Checkpoint => segment_size,
     }
 }
 
@@ -203,6 +213,7 @@ fn suffix(kind: Kind) -> &'static str {
     match kind {
         Kind::Journal => "mpj",
         Kind::Bulk => "mpb",
+        Kind::Checkpoint => "mpc",
     }
 }
 

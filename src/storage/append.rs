@@ -6,6 +6,7 @@
 use super::Durability;
 use super::bulk::run::Run;
 use super::bulk::space::{RUN_MAX, RUN_MIN};
+use super::checkpoint;
 use super::core::Core;
 use super::error::StoreError;
 use super::journal::record::{Mark, Record};
@@ -202,9 +203,11 @@ impl Appender {
         }
         self.active.borrow().check()?;
         let seq = self.core.decide_end(&self.active.borrow(), end);
+        let ending = checkpoint::round::State::ending(&self.core, seq);
         self.core.nudge();
         self.core.committed(seq).await?;
         tail.end(end, self.core.wake_for(&tail));
+        drop(ending);
         self.let_go();
         self.core.deliver_wakes();
         Ok(len)

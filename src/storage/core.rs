@@ -7,6 +7,7 @@ use super::ahead::{self, Place};
 use super::append::Appends;
 use super::bulk::segment::{self, Segment};
 use super::bulk::space::Space;
+use super::checkpoint;
 use super::error::StoreError;
 use super::extent::LogId;
 use super::header::Kind;
@@ -41,6 +42,7 @@ pub struct Core {
     pub(super) space: Space,
     pub(super) index: RefCell<Index>,
     pub(super) appends: Appends,
+    pub(super) checkpoint: checkpoint::round::State,
     pub(super) sync: SyncState,
     pub(super) health: Cell<Health>,
     pub(super) tally: Arc<Tally>,
@@ -69,6 +71,7 @@ pub struct Parts {
     pub(super) journal_number: u32,
     pub(super) space: Space,
     pub(super) index: Index,
+    pub(super) checkpoint: checkpoint::round::Parts,
     pub(super) health: Health,
     pub(super) tally: Arc<Tally>,
     pub(super) lock: Arc<dyn Send + Sync>,
@@ -93,6 +96,7 @@ impl Core {
             space: parts.space,
             index: RefCell::new(parts.index),
             appends: Appends::default(),
+            checkpoint: checkpoint::round::State::new(parts.checkpoint),
             sync: SyncState::default(),
             health: Cell::new(parts.health),
             tally: parts.tally,
@@ -171,6 +175,7 @@ impl Core {
                 self.metrics.journal_records.add(records);
                 self.metrics.journal_bytes.add(bytes);
                 self.sync.add_unsynced(self, bytes);
+                self.checkpoint.add_journal_bytes(self, bytes);
                 if self.journal.borrow().wants_flush() {
                     self.begin_journal_segment();
                 }

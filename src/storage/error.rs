@@ -133,6 +133,8 @@ pub enum Unreadable {
     Missing,
     /// A segment's header is another's: of another data directory, or of another place in this one.
     Header,
+    /// Neither copy of the checkpoint's manifest is whole.
+    Manifest,
 }
 
 impl fmt::Display for OpenError {
@@ -164,6 +166,7 @@ impl fmt::Display for Unreadable {
             Unreadable::Header => {
                 "this segment belongs to another data directory, or to another place in this one"
             }
+            Unreadable::Manifest => "both copies of the checkpoint's manifest are damaged",
         })
     }
 }

@@ -10,8 +10,11 @@ use super::extent::LogId;
 /// Bytes in front of a segment's content.
 pub const HEADER: u64 = 4096;
 
-/// The newest format that this release reads and the one it writes.
-pub const VERSION: u32 = 1;
+/// The newest format that this release reads and the one it writes. Format 2 knows checkpoints, so that a journal
+/// may begin in the middle.
+pub const VERSION: u32 = 2;
+/// The oldest format that this release reads.
+pub const VERSION_MIN: u32 = 1;
 
 const COPY: usize = 2048;
 const LEN: usize = 28;
@@ -24,6 +27,8 @@ pub enum Kind {
     Journal,
     /// Raw bytes.
     Bulk,
+    /// Records of a checkpoint: one chunk of one shard's part.
+    Checkpoint,
 }
 
 impl Kind {
@@ -31,6 +36,7 @@ impl Kind {
         match self {
             Kind::Journal => b"MPJRNL\r\n",
             Kind::Bulk => b"MPBULK\r\n",
+            Kind::Checkpoint => b"MPCHKP\r\n",
         }
     }
 }
@@ -108,7 +114,7 @@ pub fn whole_copies(header: &Header, page: &[u8]) -> [bool; 2] {
 fn decode_copy(kind: Kind, copy: &[u8]) -> Option<Header> {
     let word = |at: usize| Some(u32::from_le_bytes(copy.get(at..at + 4)?.try_into().ok()?));
     let whole = copy.starts_with(kind.magic()) && word(24)? == crc32fast::hash(&copy[..24]);
-    if !whole || word(8)? != VERSION {
+    if !whole || !(VERSION_MIN..=VERSION).contains(&word(8)?) {
         return None;
     }
     Some(Header {

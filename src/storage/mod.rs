@@ -8,7 +8,8 @@
 //! | `FORMAT`, `FORMAT.2` | the same twice: what has to be known before a segment is read: version, hash, logs, how often it was opened |
 //! | `journal-N/XXXXXXXX.mpj` | the records of log N, strictly in order: all that recovery reads. To the byte in [`journal::record`] |
 //! | `bulk-N/XXXXXXXX.mpb` | the bytes of streams, in runs, without any framing: they mean something only where a mark in a journal names them |
-//! | `checkpoint/`, `quarantine/` | nothing yet; older releases find their places taken by newer ones |
+//! | `checkpoint/` | all names as of some time, so that older journal segments are gone: see [`checkpoint`] |
+//! | `quarantine/` | what a repair took away |
 //!
 //! Every segment begins with the 4 KiB of [`header`]. N is a log, not a shard: a shard writes the log of its own
 //! number, and logs without a shard are adopted for reading.
@@ -36,6 +37,7 @@
 mod ahead;
 mod append;
 pub mod bulk;
+pub mod checkpoint;
 mod core;
 mod error;
 mod extent;
@@ -138,6 +140,7 @@ pub struct ShardImage {
     records_damaged: u64,
     epoch_floor: u64,
     tally: Arc<Tally>,
+    checkpoint: checkpoint::round::Parts,
     lock: Arc<dyn Send + Sync>,
 }
 
@@ -195,13 +198,17 @@ impl Store {
             journal_number: image.journal_number,
             space: Space::new(image.bulk_current, image.bulk_held, image.bulk_number),
             index,
+            checkpoint: image.checkpoint,
             health: Health::Serving,
             tally: image.tally,
             lock: image.lock,
         });
         let weak = Rc::downgrade(&core);
         shard.at_turn_end(Box::new(move || weak.upgrade().is_some_and(|core| core.end_turn())));
+        let weak = Rc::downgrade(&core);
+        shard.at_turn_start(Box::new(move || weak.upgrade().is_some_and(|core| core.checkpoint.look())));
         shard::spawn("sync", sync::run(core.clone()));
+        shard::spawn("checkpoint", checkpoint::round::run(core.clone()));
         // The first turn's end makes a segment, so that no appender has to wait for it.
         core.nudge();
         Rc::new(Store { names: Names::new(core.clone()), core })
@@ -270,6 +277,24 @@ impl Store {
     /// Says whom to tell when a stream moved that another shard (or this one) waits for. Once, before serving.
     pub fn on_wake(&self, wake: OnWake) {
         *self.core.on_wake.borrow_mut() = Some(wake);
+    }
+
+    /// Says how to have a shard take a turn soon: called when it has something to look at. Once, before serving; a
+    /// store with one shard, or whose shards never sleep, needs none.
+    pub fn on_peer(&self, on_peer: Box<dyn Fn(ShardId)>) {
+        self.core.checkpoint.set_on_peer(on_peer);
+    }
+
+    /// Has a checkpoint of all shards written; false when one of them could not join. It happens by itself when
+    /// journals have grown.
+    pub async fn checkpoint(&self) -> bool {
+        self.core.checkpoint().await
+    }
+
+    /// For an orderly end, when nothing changes any more on this shard: once all shards have come here, writes a last
+    /// checkpoint, so that the next start is quick. Gives up after `patience`.
+    pub async fn finish(&self, patience: Duration) {
+        self.core.finish(patience).await;
     }
 
     /// Takes no changes any more and syncs what is there. For the end of the shard, after its appenders are gone.

@@ -201,6 +201,8 @@ struct Pending {
     change: Change,
     /// What stood there before, when the change replaced it.
     before: Found,
+    /// The name was damaged before.
+    was_damaged: bool,
 }
 
 #[derive(Clone)]
@@ -268,13 +270,42 @@ impl Index {
             Change::Put(entry) | Change::Epoch { entry, .. } => Some(entry.clone()),
             Change::Delete(_) => None,
         };
-        if !matches!(change, Change::Epoch { .. }) {
-            self.damaged.remove(&key.hash());
-            self.count_damaged(core);
-        }
+        let was_damaged = !matches!(change, Change::Epoch { .. }) && self.damaged.remove(&key.hash());
+        self.count_damaged(core);
         let before = self.map.insert(key.clone(), Found { entry, ticket }).unwrap_or_default();
-        self.pending.push_back(Pending { seq, key, change, before });
+        self.pending.push_back(Pending { seq, key, change, before, was_damaged });
         ticket
+    }
+}
+
+/// For checkpoints.
+impl Index {
+    /// What the journal durably says about the next `count_max` names after `after`: nothing for a name whose first
+    /// record is not durable.
+    fn durable_after(
+        &self,
+        after: Option<&Key>,
+        count_max: usize,
+        synced: u64,
+    ) -> Vec<(Key, Option<Rc<Entry>>)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let listed = self.map.range((from, Bound::Unbounded)).take(count_max);
+        let durable = |key: &Key, found: &Found| match found.ticket.0 <= synced {
+            true => found.entry.clone(),
+            // The oldest change that is not durable knows what was before it.
+            false => {
+                let mut pending = self.pending.iter().filter(|pending| pending.seq > synced);
+                pending.find(|pending| pending.key == *key).and_then(|pending| pending.before.entry.clone())
+            }
+        };
+        listed.map(|(key, found)| (key.clone(), durable(key, found))).collect()
+    }
+
+    /// Placement hashes of names whose latest durable record is lost, and the floor of the next epochs.
+    pub(super) fn losses(&self) -> (Vec<u64>, u64) {
+        let pending = self.pending.iter().filter(|pending| pending.was_damaged);
+        let damaged = self.damaged.iter().copied().chain(pending.map(|pending| pending.key.hash()));
+        (damaged.collect(), self.epoch_floor)
     }
 }
 
@@ -307,6 +338,16 @@ impl Core {
             }
         };
         self.decide(&record, key.hash())
+    }
+
+    /// See [`Index::durable_after`].
+    pub(super) fn durable_entries(
+        &self,
+        after: Option<&Key>,
+        count_max: usize,
+    ) -> Vec<(Key, Option<Rc<Entry>>)> {
+        let synced = self.journal.borrow().synced_seq();
+        self.index.borrow().durable_after(after, count_max, synced)
     }
 
     /// Acts upon what was committed: readers of what is superseded learn that it is gone, and there is room for
@@ -370,6 +411,10 @@ impl Core {
             if undone.before.entry.is_none() {
                 self.discount_name(undone.key.space);
             }
+        }
+        if undone.was_damaged {
+            index.damaged.insert(undone.key.hash());
+            index.count_damaged(self);
         }
         match undone.before.entry {
             Some(_) => drop(index.map.insert(undone.key, undone.before)),

@@ -1,17 +1,21 @@
 //! Opening a data directory: replay the journals, cut what a crash tore, settle every name, then go on.
 //!
-//! Works for any number of shards: logs keep their ids, names go to whoever owns them now, logs without a shard
-//! are adopted for reading. Everything found is synced before anyone is told, because a killed process leaves in
+//! Works for any number of shards: logs keep their ids, names go to whoever owns them now; when the number changed, a
+//! checkpoint of everything is written before anything is served. Everything found is synced before anyone is told, because a killed process leaves in
 //! the page cache what a power cut would still take. Invariant: nothing is removed that a durable record needs.
 //! Runs before shards serve, on any thread; blocks.
 
 mod format;
+mod moved;
+mod parts;
 mod replay;
 mod settle;
 
 use super::ahead::{self, Place, segment_number};
 use super::bulk::segment::Segment;
 use super::bulk::space::RUN_MIN;
+use super::checkpoint::round::{self, Rounds};
+use super::checkpoint::{Manifest, directory, remove_others};
 use super::error::OpenError;
 use super::extent::LogId;
 use super::header::{HEADER, Kind};
@@ -23,6 +27,7 @@ use super::tally::Tally;
 use super::{LOCK, Options, ShardImage};
 use crate::runtime::{Disk, File, ShardId};
 use format::Format;
+use moved::Moved;
 use replay::{Facts, LogEnd, checked_header};
 use settle::Segments;
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,6 +52,8 @@ pub(super) fn open_all(
         let path = dir.join(name);
         disk.create_dir(&path).map_err(io(&path))?;
     }
+    let manifest = Manifest::load(&**disk, &place)?;
+    let before = manifest.clone().unwrap_or_default();
     let mut facts = Facts::default();
     let mut ends = Vec::new();
     for &log in &format.logs {
@@ -54,22 +61,30 @@ pub(super) fn open_all(
             let path = place.log_dir(kind, log);
             disk.create_dir(&path).map_err(io(&path))?;
         }
-        ends.push(replay::replay(&**disk, &place, log, &mut facts)?);
+        ends.push(replay::replay(&**disk, &place, log, before.covered(log), &mut facts)?);
     }
+    facts.boot_max = facts.boot_max.max(before.boot);
     if facts.boot_max >= format.boot {
         tracing::error!(boot = format.boot, found = facts.boot_max, "FORMAT is older than the journals");
-        format = Format::raise(&**disk, dir, facts.boot_max + 1)?;
+        let raised = Format::raise(&**disk, dir, facts.boot_max + 1)?;
+        format = Format { shards_before: format.shards_before, ..raised };
     }
-    let mut bulk = open_bulk(&**disk, &place, &format.logs, &facts, options.shards)?;
+    for used in &before.segments {
+        facts.use_bulk(LogId(used.log), used.number, used.used);
+    }
+    facts.epoch_max = facts.epoch_max.max(before.epoch_floor);
+    let mut bulk = open_bulk(&**disk, &place, &format.logs, &before, &facts, options.shards)?;
+    let ended = parts::read(&**disk, &place, &before, &bulk.segments, options.shards, &mut facts)?;
     let mut images = Vec::new();
     let useless: Vec<PathBuf> = ends.iter().flat_map(|end| end.useless.clone()).collect();
     let tally = Tally::new();
-    let mut owned = settle_names(&mut facts, &bulk.segments, options.shards, &tally);
+    let mut owned = settle_names(&mut facts, &bulk.segments, ended, &tally);
     // From here on something changes. What was found becomes durable; then the cuts do, in logs that do not say
     // yet that anything more is durable, or a mark that was not believed would be believed by the next start if
     // its log outlived the cut's. Only then garbage goes.
     sync_found(&**disk, &ends, &owned.unsynced)?;
     let mut starts = Vec::new();
+    let fresh: Vec<u64> = (0..options.shards).map(|shard| fresh_bytes(&ends, shard)).collect();
     for shard in 0..options.shards {
         let at = ends.iter().position(|end| end.log.0 == shard as u16).expect("every shard has a log");
         let beginning = Beginning { shards: options.shards, boot: format.boot };
@@ -81,11 +96,32 @@ pub(super) fn open_all(
     for path in &useless {
         disk.remove(path).map_err(io(path))?;
     }
+    remove_others(&**disk, &place, &before, None).map_err(io(&directory(&place)))?;
+    let mut current = manifest;
+    let refused = facts.lost_unknown > 0;
+    // Logs without a shard are read for ever unless a checkpoint stands in for them.
+    let orphaned = ends.iter().any(|end| end.position.is_some() || !end.older.is_empty());
+    let other_shards = orphaned || format.shards_before.is_some_and(|shards| shards != options.shards);
+    if other_shards && !refused {
+        let moved = Moved { disk: &**disk, place: &place, boot: format.boot, before: &before };
+        let logs = moved.logs(&starts, &ends, &bulk);
+        let floor = facts.epoch_max;
+        current = Some(moved.write(&mut owned, logs, &bulk, floor)?);
+        moved.remove_journals(&mut starts, &ends)?;
+    }
+    let rounds = Arc::new(Rounds::new(options.shards, format.boot, current.clone(), refused));
     for &log in &format.logs {
         let path = place.log_dir(Kind::Journal, log);
         disk.sync_dir(&path).map_err(io(&path))?;
     }
     for (shard, start) in starts.into_iter().enumerate() {
+        let next_chunk = current.as_ref().map_or(0, |manifest| manifest.next_chunk(LogId(shard as u16)));
+        let checkpoint = round::Parts {
+            rounds: rounds.clone(),
+            since: if other_shards && !refused { 0 } else { fresh[shard] },
+            next_chunk,
+            segment_len: place.segment_len(Kind::Journal),
+        };
         let (current, held, bulk_number) = bulk.of_shard(shard, options.shards);
         images.push(ShardImage {
             shard: ShardId(shard as u16),
@@ -95,9 +131,10 @@ pub(super) fn open_all(
             durability: options.durability,
             sync_interval: options.sync_interval,
             boot: format.boot,
+            journal_count: start.position.older.len() + 1,
             journal: start.position,
             journal_number: start.next_number,
-            journal_count: start.segment_count,
+            checkpoint,
             bulk_current: current,
             bulk_held: held,
             bulk_number,
@@ -152,10 +189,14 @@ fn open_bulk(
     disk: &dyn Disk,
     place: &Place,
     logs: &[LogId],
+    before: &Manifest,
     facts: &Facts,
     shards: usize,
 ) -> Result<Bulk, OpenError> {
     let mut bulk = Bulk { segments: Segments::new(), numbers: BTreeMap::new(), unused: Vec::new() };
+    for covered in before.logs.iter().filter(|covered| covered.bulk_next > 0) {
+        bulk.take_number(LogId(covered.log), covered.bulk_next - 1);
+    }
     // A number that a mark names is taken, even if its file is long gone.
     for &(log, number) in facts.bulk_used.keys() {
         bulk.take_number(log, number);
@@ -248,10 +289,14 @@ struct Raised {
     cut: u64,
 }
 
-fn settle_names(facts: &mut Facts, segments: &Segments, shards: usize, tally: &Tally) -> Owned {
-    let per_shard = |_| Vec::new();
+/// `ended` are the entries that need no settling.
+fn settle_names(facts: &mut Facts, segments: &Segments, ended: Vec<Vec<Entry>>, tally: &Tally) -> Owned {
+    let shards = ended.len();
+    ended.iter().flatten().for_each(|entry| {
+        tally.take_name(entry.key.space, u64::MAX);
+    });
     let mut owned = Owned {
-        names: (0..shards).map(per_shard).collect(),
+        names: ended,
         raised: (0..shards).map(|_| Vec::new()).collect(),
         damaged: vec![BTreeSet::new(); shards],
         unsynced: Vec::new(),
@@ -335,7 +380,11 @@ struct Beginning {
 struct Start {
     position: Position,
     next_number: u32,
-    segment_count: usize,
+}
+
+/// Bytes of journal records that no checkpoint covers, as far as `shard` will write on that log.
+fn fresh_bytes(ends: &[LogEnd], shard: usize) -> u64 {
+    ends.iter().filter(|end| usize::from(end.log.0) == shard).map(|end| end.fresh_bytes).sum()
 }
 
 impl Beginning {
@@ -348,7 +397,7 @@ impl Beginning {
         raised: &[Raised],
     ) -> Result<Start, OpenError> {
         let log = end.log;
-        let (position, mut next_number, mut segment_count) = go_on(disk, place, end)?;
+        let (position, mut next_number) = go_on(disk, place, end)?;
         let mut writer = Writer::new(position, self.boot);
         writer.append(&Record::Boot { shards: self.shards as u16 }, 0);
         for raised in raised {
@@ -361,7 +410,7 @@ impl Beginning {
         let mut fault = None;
         let flushed = writer.flush(|| {
             let made = make_journal(disk, place, log, next_number);
-            (next_number, segment_count) = (next_number + 1, segment_count + 1);
+            next_number += 1;
             made.map_err(|error| fault = Some(error)).ok()
         });
         if let Some(error) = fault {
@@ -375,23 +424,23 @@ impl Beginning {
         }
         writer.synced(writer.flushed_seq(), &segments);
         drop(segments);
-        Ok(Start { position: writer.into_position(), next_number, segment_count })
+        Ok(Start { position: writer.into_position(), next_number })
     }
 }
 
 /// Where the log goes on; makes its first segment if it has none.
-fn go_on(disk: &dyn Disk, place: &Place, end: LogEnd) -> Result<(Position, u32, usize), OpenError> {
+fn go_on(disk: &dyn Disk, place: &Place, end: LogEnd) -> Result<(Position, u32), OpenError> {
     let (next_seq, synced_seq) = (end.next_seq, end.settled_seq.min(end.next_seq - 1));
     if let Some((path, header, at)) = end.position {
         let file = disk.open(&path).map_err(io(&path))?;
         // A file that was cut short is full.
         let at = at.min(file.len());
         let segment = writer::Segment { generation: header.generation, file, path: Arc::new(path) };
-        let position = Position { segment, at, next_seq, synced_seq };
-        return Ok((position, end.next_number, end.segment_count));
+        let position = Position { segment, at, next_seq, synced_seq, older: end.older };
+        return Ok((position, end.next_number));
     }
     let segment = make_journal(disk, place, end.log, end.next_number)?;
-    Ok((Position { segment, at: HEADER, next_seq, synced_seq }, end.next_number + 1, 1))
+    Ok((Position { segment, at: HEADER, next_seq, synced_seq, older: end.older }, end.next_number + 1))
 }
 
 fn make_journal(

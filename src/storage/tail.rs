@@ -11,7 +11,7 @@ mod placed;
 pub mod progress;
 pub mod sync;
 
-pub use placed::Placed;
+pub use placed::{Place, Placed};
 
 use super::error::{Damage, StoreError};
 use super::extent::WINDOW;
@@ -151,6 +151,15 @@ impl Tail {
             State::Interrupted
         } else {
             State::Open
+        }
+    }
+
+    /// How it ended, deleted or not.
+    pub(super) fn ended(&self) -> Option<End> {
+        match self.progress.state() & (COMPLETE | INTERRUPTED) {
+            0 => None,
+            state if state & COMPLETE != 0 => Some(End::Complete),
+            _ => Some(End::Interrupted),
         }
     }
 

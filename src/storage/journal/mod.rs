@@ -2,4 +2,5 @@
 
 pub mod record;
 pub mod scan;
+pub mod snapshot;
 pub mod writer;

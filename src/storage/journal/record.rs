@@ -26,12 +26,13 @@
 //! | 6 | SyncMark | nothing |
 //! | 7 | Abort | `from` u64, `to` u64: these sequences of this log are void |
 //!
-//! Kinds 16 to 19 are kept for home, retire, moved and checkpoint. Invariant: decoding what was encoded gives
-//! it back, and nothing else decodes. Pure; runs anywhere.
+//! Kinds 16 and 17 stand in checkpoints alone and are laid out in [`super::snapshot`]. Invariant: decoding what was
+//! encoded gives it back, and nothing else decodes. Pure; runs anywhere.
 
 use super::super::extent::{Extent, LogId};
 use super::super::placement::Key;
 use super::super::tail::End;
+use super::snapshot::{Runs, Snapshot, encode_runs, encode_snapshot};
 use std::borrow::Cow;
 
 /// Bytes of a record's header.
@@ -119,6 +120,15 @@ pub enum Record<'a> {
         /// The last.
         to: u64,
     },
+    /// Where a name stands, whole.
+    Stream(Snapshot<'a>),
+    /// More runs of a stream.
+    Runs {
+        /// The stream.
+        uid: u64,
+        /// What did not fit before.
+        runs: Runs<'a>,
+    },
 }
 
 /// Where a run of a stream lies and how far it is filled. Each mark says all about its run, so losing one that
@@ -164,10 +174,12 @@ const MARK: u8 = 4;
 const EPOCH: u8 = 5;
 const SYNC_MARK: u8 = 6;
 const ABORT: u8 = 7;
+const STREAM: u8 = 16;
+const RUNS: u8 = 17;
 
-/// Whether `kind` is a mark, for a record whose payload is damaged.
+/// Whether `kind` tells of a stream's bytes and not of its name, for a record whose payload is damaged.
 pub fn is_mark(kind: u8) -> bool {
-    kind == MARK
+    kind == MARK || kind == RUNS
 }
 
 /// Whether `kind` is an abort, for a record whose payload is damaged.
@@ -282,11 +294,7 @@ fn encode_payload(record: &Record<'_>, out: &mut Vec<u8>) -> u8 {
             for value in [mark.uid, mark.epoch, mark.start, mark.total] {
                 out.extend_from_slice(&value.to_le_bytes());
             }
-            out.push(match mark.end {
-                None => 0,
-                Some(End::Complete) => 1,
-                Some(End::Interrupted) => 2,
-            });
+            out.push(end_byte(mark.end));
             out.extend_from_slice(&mark.log.0.to_le_bytes());
             out.extend_from_slice(&mark.segment.to_le_bytes());
             out.extend_from_slice(&mark.generation.to_le_bytes());
@@ -309,6 +317,14 @@ fn encode_payload(record: &Record<'_>, out: &mut Vec<u8>) -> u8 {
             out.extend_from_slice(&from.to_le_bytes());
             out.extend_from_slice(&to.to_le_bytes());
             ABORT
+        }
+        Record::Stream(snapshot) => {
+            encode_snapshot(snapshot, out);
+            STREAM
+        }
+        Record::Runs { uid, runs } => {
+            encode_runs(*uid, runs, out);
+            RUNS
         }
     }
 }
@@ -336,38 +352,40 @@ pub fn decode_payload(kind: u8, payload: &[u8]) -> Option<Record<'_>> {
         EPOCH => Record::Epoch { uid: input.u64()?, epoch: input.u64()?, cut: input.u64()? },
         SYNC_MARK => Record::SyncMark,
         ABORT => Record::Abort { from: input.u64()?, to: input.u64()? },
+        STREAM => Record::Stream(input.snapshot()?),
+        RUNS => Record::Runs { uid: input.u64()?, runs: input.runs()? },
         _ => return None,
     };
     input.0.is_empty().then_some(record)
 }
 
 /// What is left of a payload.
-struct Input<'a>(&'a [u8]);
+pub(super) struct Input<'a>(pub(super) &'a [u8]);
 
 impl<'a> Input<'a> {
-    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+    pub(super) fn take(&mut self, len: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(len)?;
         self.0 = rest;
         Some(taken)
     }
 
-    fn u8(&mut self) -> Option<u8> {
+    pub(super) fn u8(&mut self) -> Option<u8> {
         self.take(1).map(|byte| byte[0])
     }
 
-    fn u16(&mut self) -> Option<u16> {
+    pub(super) fn u16(&mut self) -> Option<u16> {
         self.take(2).map(|bytes| u16::from_le_bytes([bytes[0], bytes[1]]))
     }
 
-    fn u32(&mut self) -> Option<u32> {
+    pub(super) fn u32(&mut self) -> Option<u32> {
         self.take(4).map(|bytes| u32_at(bytes, 0))
     }
 
-    fn u64(&mut self) -> Option<u64> {
+    pub(super) fn u64(&mut self) -> Option<u64> {
         self.take(8).map(|bytes| u64_at(bytes, 0))
     }
 
-    fn bytes(&mut self, len_max: usize) -> Option<&'a [u8]> {
+    pub(super) fn bytes(&mut self, len_max: usize) -> Option<&'a [u8]> {
         let len = self.u32()? as usize;
         if len > len_max { None } else { self.take(len) }
     }
@@ -378,12 +396,7 @@ impl<'a> Input<'a> {
             epoch: self.u64()?,
             start: self.u64()?,
             total: self.u64()?,
-            end: match self.u8()? {
-                0 => None,
-                1 => Some(End::Complete),
-                2 => Some(End::Interrupted),
-                _ => return None,
-            },
+            end: end_of(self.u8()?)?,
             log: LogId(self.u16()?),
             segment: self.u32()?,
             generation: self.u32()?,
@@ -398,7 +411,24 @@ impl<'a> Input<'a> {
     }
 }
 
-fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(super) fn end_byte(end: Option<End>) -> u8 {
+    match end {
+        None => 0,
+        Some(End::Complete) => 1,
+        Some(End::Interrupted) => 2,
+    }
+}
+
+pub(super) fn end_of(byte: u8) -> Option<Option<End>> {
+    match byte {
+        0 => Some(None),
+        1 => Some(Some(End::Complete)),
+        2 => Some(Some(End::Interrupted)),
+        _ => None,
+    }
+}
+
+pub(super) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
     out.extend_from_slice(bytes);
 }
@@ -419,6 +449,7 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::super::snapshot::Piece;
     use super::*;
     use proptest::prelude::*;
 
@@ -434,6 +465,45 @@ pub(super) mod tests {
             let crcs = (0..Extent::window_count(len)).map(|at| crc.rotate_left(at as u32)).collect();
             let (total, log) = (start + len, LogId(log));
             Record::Mark(Mark { uid, epoch, start, total, end, log, segment, generation, offset, len, crcs })
+        })
+    }
+
+    fn runs() -> impl Strategy<Value = Runs<'static>> {
+        proptest::collection::vec(mark(), 0..4).prop_map(|marks| {
+            let mut runs = Runs::default();
+            for record in marks {
+                let Record::Mark(mark) = record else { unreachable!("marks only") };
+                let Mark { epoch, start, log, segment, generation, offset, len, .. } = mark;
+                let crcs = mark.crcs.iter().flat_map(|crc| crc.to_le_bytes()).collect::<Vec<_>>().into();
+                if len > 0 {
+                    runs.push(&Piece { epoch, start, log, segment, generation, offset, len, crcs });
+                }
+            }
+            runs
+        })
+    }
+
+    fn snapshot() -> impl Strategy<Value = Record<'static>> {
+        let end = prop_oneof![Just(None), Just(Some(End::Complete)), Just(Some(End::Interrupted))];
+        let numbers = (any::<[u64; 6]>(), any::<u16>(), any::<u8>(), any::<bool>());
+        (numbers, end, bytes(80), bytes(300), runs()).prop_map(|(numbers, end, key, attributes, runs)| {
+            let ([uid, first_epoch, epoch, created_ms, start, total], home, space, more) = numbers;
+            let home = LogId(home);
+            Record::Stream(Snapshot {
+                uid,
+                first_epoch,
+                epoch,
+                created_ms,
+                start,
+                total,
+                home,
+                space,
+                end,
+                more,
+                key,
+                attributes,
+                runs,
+            })
         })
     }
 
@@ -465,6 +535,8 @@ pub(super) mod tests {
             }),
             Just(Record::SyncMark),
             (any::<u64>(), any::<u64>()).prop_map(|(from, to)| Record::Abort { from, to }),
+            snapshot(),
+            (any::<u64>(), runs()).prop_map(|(uid, runs)| Record::Runs { uid, runs }),
         ]
     }
 

@@ -34,6 +34,16 @@ pub struct Position {
     pub next_seq: u64,
     /// What is known to be durable.
     pub synced_seq: u64,
+    /// The segments before.
+    pub older: Vec<Older>,
+}
+
+/// A segment that takes no more records.
+pub struct Older {
+    /// Its path.
+    pub path: Arc<PathBuf>,
+    /// The last sequence in it.
+    pub last_seq: u64,
 }
 
 /// See the module.
@@ -43,6 +53,8 @@ pub struct Writer {
     at: u64,
     /// Segments that were filled since the last sync.
     filled: Vec<Rc<Segment>>,
+    /// All segments before the current one.
+    older: Vec<Older>,
     next_seq: u64,
     flushed_seq: u64,
     synced_seq: u64,
@@ -62,6 +74,7 @@ impl Writer {
             current: Rc::new(position.segment),
             at: position.at,
             filled: Vec::new(),
+            older: position.older,
             next_seq: position.next_seq,
             flushed_seq: last,
             synced_seq: position.synced_seq,
@@ -118,6 +131,7 @@ impl Writer {
     }
 
     fn move_to(&mut self, segment: Segment) {
+        self.older.push(Older { path: self.current.path.clone(), last_seq: self.flushed_seq });
         self.filled.push(std::mem::replace(&mut self.current, Rc::new(segment)));
         self.at = HEADER;
     }
@@ -134,6 +148,13 @@ impl Writer {
         self.filled.retain(|filled| !segments.iter().any(|synced| Rc::ptr_eq(filled, synced)));
     }
 
+    /// Forgets the segments that hold nothing after `seq`, which is durable: they may be removed.
+    pub fn take_covered(&mut self, seq: u64) -> Vec<Arc<PathBuf>> {
+        debug_assert!(seq <= self.synced_seq);
+        let covered = self.older.extract_if(.., |older| older.last_seq <= seq);
+        covered.map(|older| older.path).collect()
+    }
+
     /// After a failed sync: writes nothing more until [`Writer::restart`].
     pub fn stop(&mut self) {
         self.broken = true;
@@ -146,6 +167,7 @@ impl Writer {
         let (from, to) = (self.synced_seq + 1, self.next_seq - 1);
         self.buffer.clear();
         self.filled.clear();
+        self.older.push(Older { path: self.current.path.clone(), last_seq: to });
         self.current = Rc::new(segment);
         self.at = HEADER;
         self.flushed_seq = to;
@@ -159,7 +181,7 @@ impl Writer {
         assert!(self.buffer.is_empty() && self.filled.is_empty(), "nothing is left to write or to sync");
         let Ok(segment) = Rc::try_unwrap(self.current) else { panic!("nobody else holds the segment") };
         let synced_seq = self.next_seq - 1;
-        Position { segment, at: self.at, next_seq: self.next_seq, synced_seq }
+        Position { segment, at: self.at, next_seq: self.next_seq, synced_seq, older: self.older }
     }
 
     /// The sequence that the next record will have.

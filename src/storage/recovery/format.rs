@@ -1,6 +1,6 @@
 //! `FORMAT`: what has to be known before any segment is read.
 //!
-//! A small JSON document, replaced atomically: `format` (1), `hash` ("xxh3-64"), `logs` (the ids that exist),
+//! A small JSON document, replaced atomically: `format` (2), `hash` ("xxh3-64"), `logs` (the ids that exist),
 //! `shards` (of the last start), `boot` (how often the directory was opened), `secret` (16 hex digits, of which
 //! generations are made), `crc` (CRC-32 of the file's text in 8 hex digits, computed with zeros in their place). It
 //! is written twice, `FORMAT.2` and then `FORMAT`; of two whole ones the one with the greater `boot` counts. Format 1
@@ -27,6 +27,8 @@ pub struct Format {
     pub boot: u32,
     /// What generations are made of.
     pub secret: u64,
+    /// How many shards the start before this one had, if this was just read.
+    pub shards_before: Option<usize>,
 }
 
 /// The copies, the one that is written last first.
@@ -75,12 +77,15 @@ impl Format {
             Some(document) => document,
             None => begin(),
         };
+        let shards_before = (document.shards > 0).then_some(usize::from(document.shards));
+        document.format = VERSION;
         document.shards = shards as u16;
         document.logs.extend(0..shards as u16);
         document.logs.sort_unstable();
         document.logs.dedup();
         let boot = document.boot.saturating_add(1);
-        document.store(disk, dir, boot)
+        let format = document.store(disk, dir, boot)?;
+        Ok(Format { shards_before, ..format })
     }
 
     /// Starts again from `boot`, because records are there of a start that `FORMAT` does not know.
@@ -204,7 +209,7 @@ impl Document {
         for path in NAMES.iter().rev().map(|name| dir.join(name)) {
             disk.replace(&path, &text).map_err(io(&path))?;
         }
-        Ok(Format { logs: self.logs(), boot, secret })
+        Ok(Format { logs: self.logs(), boot, secret, shards_before: None })
     }
 
     /// The text of the file.

@@ -4,18 +4,23 @@
 //! go is listed and goes later. Runs before shards serve.
 
 use super::super::ahead::{Place, segment_number};
+use super::super::checkpoint::Covered;
 use super::super::error::{OpenError, Unreadable};
 use super::super::extent::LogId;
 use super::super::header::{HEADER, Header, Kind};
-use super::super::journal::record::{self, Mark, Record, is_mark};
+use super::super::journal::record::{Mark, Record, is_about_the_log, is_mark};
 use super::super::journal::scan::{Expect, Found, Survey, scan, survey};
+use super::super::journal::snapshot::Snapshot;
+use super::super::journal::writer::Older;
 use super::super::placement::Key;
 use super::io;
+use super::parts::marks;
 use crate::runtime::Disk;
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// When and where a record was written: later ones of the same name are greater within one log, and by start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -90,6 +95,18 @@ pub struct Facts {
     pub lost_records: u64,
     /// The highest end of a mark in each bulk segment, void ones included.
     pub bulk_used: HashMap<(LogId, u32), u64>,
+    /// Placement hashes of names that a journal speaks of.
+    touched: HashSet<u64>,
+}
+
+/// Records that do not read any more.
+pub struct Lost {
+    /// When and where the first of them was written.
+    pub written: Written,
+    /// Its kind and placement hash, if that much is whole.
+    pub header: Option<(u8, u64)>,
+    /// How many.
+    pub count: u64,
 }
 
 /// Where a log goes on, and what has to be done before.
@@ -108,8 +125,10 @@ pub struct LogEnd {
     pub unsynced: BTreeMap<PathBuf, Range<u64>>,
     /// Segments behind a torn tail, or never used.
     pub useless: Vec<PathBuf>,
-    /// How many segments stay.
-    pub segment_count: usize,
+    /// The segments before that one.
+    pub older: Vec<Older>,
+    /// Bytes of records that no checkpoint covers.
+    pub fresh_bytes: u64,
 }
 
 struct SegmentFile {
@@ -119,20 +138,31 @@ struct SegmentFile {
     blank: bool,
 }
 
-/// Reads the journal of `log` into `facts`.
-pub fn replay(disk: &dyn Disk, place: &Place, log: LogId, facts: &mut Facts) -> Result<LogEnd, OpenError> {
+/// Reads the journal of `log` into `facts`, from behind what is `covered` by a checkpoint.
+pub fn replay(
+    disk: &dyn Disk,
+    place: &Place,
+    log: LogId,
+    covered: Option<&Covered>,
+    facts: &mut Facts,
+) -> Result<LogEnd, OpenError> {
     let (segments, mut useless, next_number) = look_at(disk, place, log)?;
-    let settled_seq = segments.iter().map(|segment| segment.survey.settled_seq).max().unwrap_or(0);
+    let next_number = next_number.max(covered.map_or(0, |covered| covered.journal_next));
+    let covered = covered.map_or(0, |covered| covered.seq);
+    let settled = segments.iter().map(|segment| segment.survey.settled_seq);
+    let settled_seq = settled.max().unwrap_or(0).max(covered);
+    let first_seq = segments.iter().find_map(|segment| segment.survey.first_seq);
     let aborts: Vec<_> = segments.iter().flat_map(|segment| segment.survey.aborts.clone()).collect();
     let mut end = LogEnd {
         log,
         position: None,
-        next_seq: 1,
+        next_seq: first_seq.unwrap_or(u64::MAX).min(covered + 1),
         settled_seq,
         next_number,
         unsynced: BTreeMap::new(),
         useless: Vec::new(),
-        segment_count: 0,
+        older: Vec::new(),
+        fresh_bytes: 0,
     };
     let (mut boot, mut torn_off) = (0, false);
     for (index, segment) in segments.iter().enumerate() {
@@ -146,7 +176,10 @@ pub fn replay(disk: &dyn Disk, place: &Place, log: LogId, facts: &mut Facts) -> 
         let expect = Expect { generation, first_seq: end.next_seq, boot, synced_seq: settled_seq, next_seq };
         for found in scan(&content, expect) {
             match found {
+                Found::Record { header, .. } if header.seq <= covered => {}
                 Found::Record { at, header, record, mended } => {
+                    end.fresh_bytes += header.record_len() as u64;
+                    facts.touched.insert(header.key_hash);
                     if mended {
                         let path = segment.path.display();
                         tracing::warn!(%path, at, seq = header.seq, "a bit of a record's header is wrong");
@@ -161,16 +194,23 @@ pub fn replay(disk: &dyn Disk, place: &Place, log: LogId, facts: &mut Facts) -> 
                     let written = Written { boot: header.boot, log, seq: header.seq };
                     facts.learn(written, unsynced, void, record);
                 }
+                Found::Damaged { to_seq, .. } if to_seq <= covered + 1 => {}
                 Found::Damaged { from_seq, to_seq, header, at } => {
+                    let from_seq = from_seq.max(covered + 1);
+                    let header = header.filter(|header| header.seq == from_seq);
                     let void = |seq| aborts.iter().any(|&(from, to)| (from..=to).contains(&seq));
                     if !(from_seq..to_seq).all(void) {
                         let path = segment.path.display();
                         tracing::error!(%path, at, from_seq, to_seq, "journal records are damaged");
-                        facts.lose(log, header, to_seq - from_seq);
+                        let written = header.map_or(0, |header| header.boot);
+                        let written = Written { boot: written, log, seq: from_seq };
+                        let header = header.map(|header| (header.kind, header.key_hash));
+                        facts.lose(Lost { written, header, count: to_seq - from_seq });
                     }
                 }
                 Found::Tail { valid_len, next_seq, boot: last_boot, torn } => {
                     end.position = Some((segment.path.clone(), segment.header, HEADER + valid_len as u64));
+                    end.older.push(Older { path: Arc::new(segment.path.clone()), last_seq: next_seq - 1 });
                     end.next_seq = next_seq;
                     boot = last_boot;
                     torn_off = torn;
@@ -181,8 +221,9 @@ pub fn replay(disk: &dyn Disk, place: &Place, log: LogId, facts: &mut Facts) -> 
                 }
             }
         }
-        end.segment_count += 1;
     }
+    end.next_seq = end.next_seq.max(covered + 1);
+    end.older.pop();
     end.useless = useless;
     Ok(end)
 }
@@ -242,11 +283,16 @@ impl Facts {
         self.lost_unknown > 0 || self.lost_names.values().any(|lost| !lost.is_empty())
     }
 
+    /// Takes note that a bulk segment was written to, up to `end`.
+    pub fn use_bulk(&mut self, log: LogId, number: u32, end: u64) {
+        let used = self.bulk_used.entry((log, number)).or_default();
+        *used = (*used).max(end);
+    }
+
     fn learn(&mut self, written: Written, unsynced: bool, void: bool, record: Record<'_>) {
         self.boot_max = self.boot_max.max(written.boot);
         if let Record::Mark(mark) = &record {
-            let used = self.bulk_used.entry((mark.log, mark.segment)).or_default();
-            *used = (*used).max(mark.offset.saturating_add(mark.len));
+            self.use_bulk(mark.log, mark.segment, mark.offset.saturating_add(mark.len));
         }
         if void {
             return;
@@ -264,7 +310,11 @@ impl Facts {
                 self.epoch_max = self.epoch_max.max(epoch);
                 self.epochs.entry(uid).or_default().insert(epoch, cut);
             }
-            Record::Boot { .. } | Record::SyncMark | Record::Abort { .. } => {}
+            Record::Stream(_)
+            | Record::Runs { .. }
+            | Record::Boot { .. }
+            | Record::SyncMark
+            | Record::Abort { .. } => {}
         }
     }
 
@@ -291,21 +341,57 @@ impl Facts {
         let fact = MarkFact { written, unsynced, mark };
         // A later mark of the same run says all that an earlier one said, once it needs no proof.
         match marks.last_mut() {
-            Some(last) if !unsynced && last.mark.is_of_run(&fact.mark) && written.log == last.written.log => {
+            Some(last)
+                if !unsynced
+                    && last.mark.is_of_run(&fact.mark)
+                    && last.mark.len <= fact.mark.len
+                    && written.log == last.written.log =>
+            {
                 *last = fact;
             }
             _ => marks.push(fact),
         }
     }
 
-    fn lose(&mut self, log: LogId, header: Option<record::Header>, count: u64) {
-        self.lost_records += count;
-        let known = u64::from(header.is_some());
-        self.lost_unknown += count.saturating_sub(known);
-        if let Some(header) = header.filter(|header| !record::is_about_the_log(header.kind)) {
-            let written = Written { boot: header.boot, log, seq: header.seq };
-            let lost = if is_mark(header.kind) { &mut self.lost_marks } else { &mut self.lost_names };
-            lost.entry(header.key_hash).or_default().push(written);
+    /// Whether a journal has something about a name with this placement hash, or may have had.
+    pub fn touches(&self, key_hash: u64) -> bool {
+        self.touched.contains(&key_hash)
+    }
+
+    /// Takes note of records that do not read any more.
+    pub fn lose(&mut self, lost: Lost) {
+        self.lost_records += lost.count;
+        let known = u64::from(lost.header.is_some());
+        self.lost_unknown += lost.count.saturating_sub(known);
+        if let Some((kind, key_hash)) = lost.header.filter(|&(kind, _)| !is_about_the_log(kind)) {
+            self.touched.insert(key_hash);
+            let by_hash = if is_mark(kind) { &mut self.lost_marks } else { &mut self.lost_names };
+            by_hash.entry(key_hash).or_default().push(lost.written);
         }
+    }
+
+    /// Takes in a record of a checkpoint's part.
+    pub fn learn_part(&mut self, written: Written, record: Record<'static>) {
+        match record {
+            Record::Stream(snapshot) => self.stream(written, snapshot),
+            Record::Runs { uid, runs } => {
+                marks(uid, &runs).for_each(|mark| self.mark(written, false, mark));
+            }
+            other => self.learn(written, false, false, other),
+        }
+    }
+
+    fn stream(&mut self, written: Written, snapshot: Snapshot<'static>) {
+        let Snapshot { uid, first_epoch, epoch, created_ms, total, home, end, .. } = snapshot;
+        self.first_epochs.insert(uid, first_epoch);
+        self.epoch_max = self.epoch_max.max(epoch);
+        marks(uid, &snapshot.runs).for_each(|mark| self.mark(written, false, mark));
+        // Without a run: says how long the stream is and how it ended, which later epochs may supersede.
+        let (log, crcs) = (written.log, Cow::Borrowed(&[][..]));
+        let (segment, generation, offset, len) = (0, 0, 0, 0);
+        let bare = Mark { uid, epoch, start: total, total, end, log, segment, generation, offset, len, crcs };
+        self.mark(written, false, bare);
+        let stands = Stands { created_ms, home, attributes: snapshot.attributes.into_owned() };
+        self.name(snapshot.space, snapshot.key, uid, written, Some(stands));
     }
 }

@@ -1,0 +1,519 @@
+//! Writing a checkpoint while the shards serve.
+//!
+//! A round has four steps. Shard 0 calls it. Every shard says up to where its journal is durable and told in memory:
+//! that much the checkpoint will cover. Once all have said so, every shard writes its part from its names; whatever
+//! it finds there is at least what the covered records said. When all parts are durable, shard 0 commits the
+//! manifest, and every shard drops the journal segments that are covered now.
+//!
+//! What shards tell each other here are a few words in shared atomics; a shard that has news unparks the others,
+//! which look at the start of their turn. Invariant: every shard answers every round, if only to say that it cannot;
+//! a round that one shard cannot join changes nothing.
+//! Lives on: one task per shard.
+
+use super::super::Health;
+use super::super::core::Core;
+use super::super::error::StoreError;
+
+use super::super::names::Entry;
+use super::super::tail::Tail;
+use super::part::{Chunk, PartWriter, Unready};
+use super::{Chunks, Covered, Manifest, Used, directory, remove_all, remove_others};
+use crate::runtime::notify::Notify;
+use crate::runtime::{ShardId, blocking, shard, timer};
+use arc_swap::ArcSwapOption;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Names looked at between two chances for everything else on the shard.
+const NAMES_PER_STEP: usize = 128;
+/// How often streams that are not yet durable are looked at.
+const POLL: Duration = Duration::from_millis(5);
+/// How long a part waits for them.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the shards of one store share about checkpoints.
+pub struct Rounds {
+    /// The checkpoint that counts, or counted at the start.
+    manifest: ArcSwapOption<Manifest>,
+    boot: u32,
+    /// Somebody's journal is long.
+    wanted: AtomicBool,
+    /// The round that runs or ran last.
+    round: AtomicU32,
+    /// The last one that is over, and the last one of them that was committed.
+    over: AtomicU32,
+    committed: AtomicU32,
+    /// The last one whose manifest may be on disk, whether or not writing it succeeded.
+    attempted: AtomicU32,
+    /// Raised with everything that is said.
+    news: AtomicU64,
+    said: Box<[ArcSwapOption<Said>]>,
+    /// Shards that will change nothing any more, and once more when they are content with what is stored.
+    finishing: AtomicU32,
+    refused: bool,
+}
+
+/// What a shard said in a round.
+struct Said {
+    round: u32,
+    what: What,
+}
+
+enum What {
+    /// Up to where its journal will be covered.
+    Noted,
+    /// Its part is durable.
+    Written(Part),
+    /// It cannot.
+    Failed,
+}
+
+/// One shard's contribution.
+struct Part {
+    covered: Covered,
+    chunks: Vec<(u32, u64)>,
+    segments: Vec<Used>,
+    damaged: Vec<u64>,
+    epoch_floor: u64,
+}
+
+impl Rounds {
+    /// For `shards` shards that start from `manifest`. With `refused`, no checkpoint is written in this life: a start
+    /// that lost records it cannot tell the names of keeps everything for a repair.
+    pub fn new(shards: usize, boot: u32, manifest: Option<Manifest>, refused: bool) -> Self {
+        let number = manifest.as_ref().map_or(0, |manifest| manifest.number);
+        let [round, over, committed, attempted] = [number; 4].map(AtomicU32::new);
+        Rounds {
+            manifest: ArcSwapOption::from_pointee(manifest),
+            boot,
+            wanted: AtomicBool::new(false),
+            round,
+            over,
+            committed,
+            attempted,
+            news: AtomicU64::new(0),
+            said: (0..shards).map(|_| ArcSwapOption::empty()).collect(),
+            finishing: AtomicU32::new(0),
+            refused,
+        }
+    }
+
+    fn has_all(&self, round: u32, said: impl Fn(&What) -> bool) -> bool {
+        let in_round = |slot: &ArcSwapOption<Said>| {
+            slot.load().as_ref().is_some_and(|last| last.round == round && said(&last.what))
+        };
+        self.said.iter().all(in_round)
+    }
+
+    fn has_failed(&self, round: u32) -> bool {
+        let failed = |slot: &ArcSwapOption<Said>| {
+            let last = slot.load();
+            // A shard that is gone said so once, for all rounds.
+            last.as_ref().is_some_and(|last| last.round >= round && matches!(last.what, What::Failed))
+        };
+        self.said.iter().any(failed)
+    }
+}
+
+/// One shard's side.
+pub struct State {
+    rounds: Arc<Rounds>,
+    news: Cell<u64>,
+    round: Cell<u32>,
+    wake: Notify,
+    on_peer: RefCell<Option<Box<dyn Fn(ShardId)>>>,
+    /// Journal bytes written since what the last checkpoint covers.
+    since: Cell<u64>,
+    /// At how many of them the next one is wanted.
+    wanted_at: Cell<u64>,
+    threshold: u64,
+    next_chunk: Cell<u32>,
+    /// Ends of streams that are in the journal and not told in memory.
+    ending: RefCell<BTreeSet<u64>>,
+}
+
+/// What recovery knows about a shard's side.
+pub struct Parts {
+    /// Shared by all.
+    pub rounds: Arc<Rounds>,
+    /// Bytes of its journal that no checkpoint covers.
+    pub since: u64,
+    /// The number of its next chunk.
+    pub next_chunk: u32,
+    /// Bytes of a journal segment.
+    pub segment_len: u64,
+}
+
+impl State {
+    pub(in super::super) fn new(parts: Parts) -> Self {
+        let round = Cell::new(parts.rounds.round.load(Ordering::Acquire));
+        State {
+            rounds: parts.rounds,
+            news: Cell::new(0),
+            round,
+            wake: Notify::new(),
+            on_peer: RefCell::new(None),
+            since: Cell::new(parts.since),
+            wanted_at: Cell::new(parts.segment_len),
+            threshold: parts.segment_len,
+            next_chunk: Cell::new(parts.next_chunk),
+            ending: RefCell::default(),
+        }
+    }
+
+    /// See [`super::super::Store::on_peer`].
+    pub(in super::super) fn set_on_peer(&self, on_peer: Box<dyn Fn(ShardId)>) {
+        *self.on_peer.borrow_mut() = Some(on_peer);
+    }
+
+    /// Takes note of the journal's growth.
+    pub(in super::super) fn add_journal_bytes(&self, core: &Core, bytes: u64) {
+        self.since.set(self.since.get() + bytes);
+        if self.since.get() >= self.wanted_at.get() && core.health.get() == Health::Serving {
+            self.wanted_at.set(self.since.get() + self.threshold);
+            self.want(core);
+        }
+    }
+
+    fn want(&self, core: &Core) {
+        if !self.rounds.refused {
+            self.rounds.wanted.store(true, Ordering::Release);
+            self.tell(core);
+        }
+    }
+
+    /// Tells every shard that there is news.
+    fn tell(&self, core: &Core) {
+        self.rounds.news.fetch_add(1, Ordering::AcqRel);
+        if let Some(on_peer) = &*self.on_peer.borrow() {
+            (0..core.shards).for_each(|shard| on_peer(ShardId(shard as u16)));
+        }
+    }
+
+    /// The start of a turn: whether there is news.
+    pub(in super::super) fn look(&self) -> bool {
+        let news = self.rounds.news.load(Ordering::Acquire);
+        let is_news = self.news.replace(news) != news;
+        if is_news {
+            self.wake.notify_all();
+        }
+        is_news
+    }
+
+    /// The shard's store closes: this task ends.
+    pub(in super::super) fn close(&self) {
+        self.wake.notify_all();
+    }
+
+    /// The end of a stream is in the journal and not yet told; until the returned value is dropped.
+    pub(in super::super) fn ending(core: &Rc<Core>, seq: u64) -> Ending {
+        core.checkpoint.ending.borrow_mut().insert(seq);
+        Ending { core: core.clone(), seq }
+    }
+
+    fn say(&self, core: &Core, round: u32, what: What) {
+        self.rounds.said[core.shard.index()].store(Some(Arc::new(Said { round, what })));
+        self.tell(core);
+    }
+}
+
+/// See [`State::ending`].
+pub struct Ending {
+    core: Rc<Core>,
+    seq: u64,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.core.checkpoint.ending.borrow_mut().remove(&self.seq);
+    }
+}
+
+/// The task: takes part in rounds until the store is closed. Shard 0 calls them.
+pub(in super::super) async fn run(core: Rc<Core>) {
+    let state = &core.checkpoint;
+    loop {
+        let looked = state.wake.wait();
+        let round = state.rounds.round.load(Ordering::Acquire);
+        if round > state.round.get() {
+            drop(looked);
+            state.round.set(round);
+            take_part(&core, round).await;
+        } else if core.closing.get() {
+            state.say(&core, u32::MAX, What::Failed);
+            return;
+        } else if core.shard.0 == 0 && state.rounds.wanted.swap(false, Ordering::AcqRel) {
+            state.rounds.round.store(round + 1, Ordering::Release);
+            state.tell(&core);
+        } else {
+            looked.await;
+        }
+    }
+}
+
+async fn take_part(core: &Rc<Core>, round: u32) {
+    let (state, begun) = (&core.checkpoint, shard::now());
+    let since = state.since.get();
+    let chunk_before = state.next_chunk.get();
+    let written = match write_part(core, round).await {
+        Ok((part, bytes)) => {
+            state.say(core, round, What::Written(part));
+            bytes
+        }
+        Err(error) => {
+            tracing::info!(shard = core.shard.0, round, %error, "no checkpoint this time");
+            state.say(core, round, What::Failed);
+            0
+        }
+    };
+    if core.shard.0 == 0 {
+        lead(core, round).await;
+    }
+    state.until(|| state.rounds.over.load(Ordering::Acquire) >= round).await;
+    let committed = state.rounds.committed.load(Ordering::Acquire) == round;
+    if committed {
+        state.since.set(state.since.get() - since);
+        state.wanted_at.set(state.threshold.max(written));
+        core.metrics.checkpoints.inc();
+        core.metrics.checkpoint_latency.record(shard::now() - begun);
+    } else {
+        state.wanted_at.set(state.since.get() + state.threshold);
+        core.metrics.checkpoints_abandoned.inc();
+    }
+    // Until one is committed, whatever was attempted since the last commit may be what the next start reads.
+    let attempted = state.rounds.attempted.load(Ordering::Acquire);
+    if attempted == state.rounds.committed.load(Ordering::Acquire) {
+        clean_up(core, chunk_before).await;
+    }
+}
+
+/// Shard 0: waits for the parts and commits them.
+async fn lead(core: &Rc<Core>, round: u32) {
+    let rounds = core.checkpoint.rounds.clone();
+    let written = |what: &What| matches!(what, What::Written(_));
+    core.checkpoint.until(|| rounds.has_failed(round) || rounds.has_all(round, written)).await;
+    if !rounds.has_failed(round) && rounds.has_all(round, written) {
+        let manifest = manifest(&rounds, round, core.shards);
+        rounds.attempted.store(round, Ordering::Release);
+        let (disk, place, stored) = (core.disk.clone(), core.place.clone(), manifest.clone());
+        match blocking::run(move || stored.store(&*disk, &place)).await.and_then(|stored| stored) {
+            Ok(()) => {
+                rounds.manifest.store(Some(Arc::new(manifest)));
+                rounds.committed.store(round, Ordering::Release);
+            }
+            // One copy may be there, so the next start may read either checkpoint: both are kept whole.
+            Err(error) => tracing::warn!(round, %error, "the checkpoint's manifest could not be written"),
+        }
+    }
+    rounds.over.store(round, Ordering::Release);
+    core.checkpoint.tell(core);
+}
+
+fn manifest(rounds: &Rounds, number: u32, shards: usize) -> Manifest {
+    let mut manifest = Manifest { number, boot: rounds.boot, shards: shards as u16, ..Manifest::default() };
+    for (shard, slot) in rounds.said.iter().enumerate() {
+        let said = slot.load();
+        let Some(Said { what: What::Written(part), .. }) = said.as_deref() else { continue };
+        manifest.logs.push(part.covered);
+        manifest.segments.extend(&part.segments);
+        manifest.damaged.extend(&part.damaged);
+        manifest.epoch_floor = manifest.epoch_floor.max(part.epoch_floor);
+        manifest.parts.push(Chunks { shard: shard as u16, chunks: part.chunks.clone() });
+    }
+    // Logs without a shard were covered for good when the number of shards changed.
+    if let Some(before) = rounds.manifest.load().as_ref() {
+        manifest.epoch_floor = manifest.epoch_floor.max(before.epoch_floor);
+        let orphans = before.logs.iter().filter(|covered| usize::from(covered.log) >= shards);
+        manifest.logs.extend(orphans);
+    }
+    manifest
+}
+
+/// Writes this shard's part and waits until all that it says is durable. Also returns its bytes.
+async fn write_part(core: &Rc<Core>, round: u32) -> Result<(Part, u64), StoreError> {
+    let state = &core.checkpoint;
+    if core.health.get() != Health::Serving || core.sync.is_failing() || state.rounds.refused {
+        return Err(StoreError::SyncFailed);
+    }
+    let covered = Covered {
+        log: core.log.0,
+        seq: core.told_seq(),
+        journal_next: core.journal_ahead.next_number(),
+        bulk_next: core.space.ahead.next_number(),
+    };
+    let segments = core.space.held();
+    let segments = segments.iter().map(|segment| Used {
+        log: segment.log.0,
+        number: segment.number,
+        used: segment.used(),
+    });
+    let segments = segments.collect();
+    state.say(core, round, What::Noted);
+    let noted = |what: &What| matches!(what, What::Noted | What::Written(_));
+    state.until(|| state.rounds.has_failed(round) || state.rounds.has_all(round, noted)).await;
+
+    let mut writer = PartWriter::new(core.place.clone(), core.log, state.rounds.boot, state.next_chunk.get());
+    let mut awaited: Vec<(Arc<Tail>, u64)> = Vec::new();
+    let mut after = None;
+    loop {
+        if state.rounds.has_failed(round) || core.health.get() != Health::Serving {
+            return Err(StoreError::Closing);
+        }
+        let entries = core.durable_entries(after.as_ref(), NAMES_PER_STEP);
+        let Some((last, _)) = entries.last() else { break };
+        after = Some(last.clone());
+        for entry in entries.into_iter().filter_map(|(_, entry)| entry) {
+            let total = add(&mut writer, &entry).await?;
+            if entry.tail.durable() < total {
+                awaited.push((entry.tail.clone(), total));
+            }
+            if writer.has_chunk() {
+                store_chunk(core, &mut writer).await?;
+            }
+        }
+        shard::yield_now().await;
+    }
+    store_chunk(core, &mut writer).await?;
+    let (chunks, next_chunk, bytes) = writer.into_chunks();
+    state.next_chunk.set(next_chunk);
+    let (disk, dir) = (core.disk.clone(), directory(&core.place));
+    let synced = blocking::run(move || disk.sync_dir(&dir)).await.and_then(|synced| synced);
+    synced.map_err(|error| StoreError::from_io(&error, &Arc::new(directory(&core.place))))?;
+    durable(core, &awaited).await?;
+    let (damaged, epoch_floor) = core.index.borrow().losses();
+    Ok((Part { covered, chunks, segments, damaged, epoch_floor }, bytes))
+}
+
+/// Adds one name, coming back to it while its appender changes it.
+async fn add(writer: &mut PartWriter, entry: &Rc<Entry>) -> Result<u64, StoreError> {
+    let mut cuts = Vec::new();
+    loop {
+        match writer.add(entry, &cuts) {
+            Ok(total) => return Ok(total),
+            Err(Unready::Busy) => shard::yield_now().await,
+            Err(Unready::Recut(recut)) => {
+                let cut = blocking::run(move || recut.checksum()).await.and_then(|cut| cut);
+                cuts.push(cut.map_err(|error| StoreError::Io(error.kind(), Arc::default()))?);
+            }
+            Err(Unready::Failed) => return Err(StoreError::SyncFailed),
+        }
+    }
+}
+
+async fn store_chunk(core: &Core, writer: &mut PartWriter) -> Result<(), StoreError> {
+    let Some(chunk) = writer.take_chunk() else { return Ok(()) };
+    let path = chunk.path.clone();
+    let disk = core.disk.clone();
+    let write = move |chunk: Chunk| chunk.write(&*disk);
+    let file = blocking::run(move || write(chunk)).await.and_then(|file| file);
+    let file = file.map_err(|error| StoreError::from_io(&error, &path))?;
+    file.sync_data().await.map_err(|error| StoreError::from_io(&error, &path))
+}
+
+/// Waits until what the part says about open streams is durable, wherever their appenders are.
+async fn durable(core: &Core, awaited: &[(Arc<Tail>, u64)]) -> Result<(), StoreError> {
+    let deadline = shard::now() + PATIENCE;
+    for (tail, total) in awaited {
+        while tail.durable() < *total {
+            let lost = tail.has_failed() || (!tail.is_attached() && tail.published() < *total);
+            if lost || shard::now() >= deadline || core.closing.get() {
+                return Err(StoreError::Attached);
+            }
+            timer::sleep(POLL).await;
+        }
+    }
+    Ok(())
+}
+
+/// Removes what the checkpoint that counts made superfluous: journal segments and chunks.
+async fn clean_up(core: &Rc<Core>, chunk_before: u32) {
+    let Some(manifest) = core.checkpoint.rounds.manifest.load_full() else {
+        return remove_chunks(core, Manifest::default()).await;
+    };
+    let covered = manifest.covered(core.log).map_or(0, |covered| covered.seq);
+    let segments = core.journal.borrow_mut().take_covered(covered);
+    let count = segments.len();
+    if count > 0 {
+        let disk = core.disk.clone();
+        let removed = blocking::run(move || remove_all(&*disk, &segments)).await.and_then(|removed| removed);
+        core.metrics.segments.of(crate::observe::metrics::File::Journal).add(-(count as i64));
+        // They stay as garbage then, and the next start removes them.
+        if let Err(error) = removed {
+            tracing::warn!(log = core.log.0, %error, "covered journal segments could not be removed");
+        }
+    }
+    if chunk_before != core.checkpoint.next_chunk.get() {
+        remove_chunks(core, Manifest::clone(&manifest)).await;
+    }
+}
+
+async fn remove_chunks(core: &Rc<Core>, manifest: Manifest) {
+    let (disk, place, log) = (core.disk.clone(), core.place.clone(), core.log);
+    let removed = blocking::run(move || remove_others(&*disk, &place, &manifest, Some(log))).await;
+    if let Err(error) = removed.and_then(|removed| removed) {
+        tracing::warn!(shard = core.shard.0, %error, "old checkpoint chunks could not be removed");
+    }
+}
+
+impl State {
+    /// Waits until `reached`, looking whenever there is news.
+    async fn until(&self, reached: impl Fn() -> bool) {
+        loop {
+            let looked = self.wake.wait();
+            if reached() {
+                return;
+            }
+            looked.await;
+        }
+    }
+}
+
+impl Core {
+    /// Up to where the journal is durable and everything that it says is told in memory.
+    fn told_seq(&self) -> u64 {
+        let synced = self.journal.borrow().synced_seq();
+        let ending = self.checkpoint.ending.borrow();
+        ending.first().map_or(synced, |&first| synced.min(first - 1))
+    }
+
+    /// Has a checkpoint written; false when there is none because a shard could not join.
+    pub(in super::super) async fn checkpoint(&self) -> bool {
+        let state = &self.checkpoint;
+        if state.rounds.refused || self.closing.get() {
+            return false;
+        }
+        let after = state.rounds.round.load(Ordering::Acquire);
+        state.want(self);
+        state.until(|| state.rounds.over.load(Ordering::Acquire) > after || self.closing.get()).await;
+        state.rounds.committed.load(Ordering::Acquire) > after
+    }
+
+    /// This shard changes nothing any more. Once all shards say so, a last checkpoint is written unless the journals
+    /// are short; resolves when it is, or after `patience`.
+    pub(in super::super) async fn finish(&self, patience: Duration) {
+        let state = &self.checkpoint;
+        if state.rounds.refused {
+            return;
+        }
+        let (rounds, all) = (state.rounds.clone(), self.shards as u32);
+        rounds.finishing.fetch_add(1, Ordering::AcqRel);
+        state.tell(self);
+        let last = async {
+            state.until(|| rounds.finishing.load(Ordering::Acquire) >= all).await;
+            if state.since.get() >= state.threshold / 16 {
+                self.checkpoint().await;
+            }
+            // Others may need one: everybody stays until all are content.
+            rounds.finishing.fetch_add(1, Ordering::AcqRel);
+            state.tell(self);
+            state.until(|| rounds.finishing.load(Ordering::Acquire) >= 2 * all).await;
+        };
+        if timer::until(shard::now() + patience, last).await.is_none() {
+            tracing::info!(shard = self.shard.0, "no last checkpoint: another shard takes long");
+        }
+    }
+}

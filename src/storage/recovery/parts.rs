@@ -1,0 +1,223 @@
+//! From a checkpoint's parts to entries and facts.
+//!
+//! A stream that had ended, and of which no journal record after the checkpoint speaks, becomes an entry straight
+//! away: most are like that, and a start is as fast as they are read. Everything else becomes facts, as if it came
+//! from a journal. Invariant: both ways give the same. Runs before shards serve.
+
+use super::super::ahead::Place;
+use super::super::checkpoint::{Chunks, Manifest};
+use super::super::error::OpenError;
+use super::super::extent::LogId;
+use super::super::header::{HEADER, Kind};
+use super::super::journal::record::{Mark, Record};
+use super::super::journal::scan::{Expect, Found, scan};
+use super::super::journal::snapshot::{Piece, Runs, Snapshot};
+use super::super::names::Entry;
+use super::super::placement::{Key, owner_of};
+use super::super::tail::{Placed, Tail};
+use super::io;
+use super::replay::{Facts, Lost, Written, checked_header};
+use super::settle::Segments;
+use crate::runtime::Disk;
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// Parts with fewer records than this are read one after the other.
+const WORTH_THREADS: u64 = 20_000;
+
+/// Reads all parts: entries by owner, in the order of their names within each part, and the rest into `facts`.
+pub fn read(
+    disk: &dyn Disk,
+    place: &Place,
+    manifest: &Manifest,
+    segments: &Segments,
+    shards: usize,
+    facts: &mut Facts,
+) -> Result<Vec<Vec<Entry>>, OpenError> {
+    let reader = Reader { disk, place, manifest, segments, shards, facts };
+    let records: u64 = manifest.parts.iter().flat_map(|part| &part.chunks).map(|chunk| chunk.1).sum();
+    let read: Vec<Result<Rest, OpenError>> = if records < WORTH_THREADS {
+        manifest.parts.iter().map(|part| reader.part(part)).collect()
+    } else {
+        std::thread::scope(|scope| {
+            let reader = &reader;
+            let threads: Vec<_> =
+                manifest.parts.iter().map(|part| scope.spawn(move || reader.part(part))).collect();
+            threads.into_iter().map(|thread| thread.join().expect("reading a part does not panic")).collect()
+        })
+    };
+    let mut entries: Vec<Vec<Entry>> = (0..shards).map(|_| Vec::new()).collect();
+    for rest in read {
+        let rest = rest?;
+        for (all, mut some) in entries.iter_mut().zip(rest.entries) {
+            all.append(&mut some);
+        }
+        facts.epoch_max = facts.epoch_max.max(rest.epoch_max);
+        rest.records.into_iter().for_each(|(written, record)| facts.learn_part(written, record));
+        rest.lost.into_iter().for_each(|lost| facts.lose(lost));
+    }
+    for &key_hash in &manifest.damaged {
+        let log = LogId(owner_of(key_hash, manifest.shards.into()).0);
+        facts.lost_names.entry(key_hash).or_default().push(written(manifest, log));
+    }
+    Ok(entries)
+}
+
+/// A part's records count as written with the last that the checkpoint covers.
+fn written(manifest: &Manifest, log: LogId) -> Written {
+    let seq = manifest.covered(log).map_or(0, |covered| covered.seq);
+    Written { boot: manifest.boot, log, seq }
+}
+
+struct Reader<'a> {
+    disk: &'a dyn Disk,
+    place: &'a Place,
+    manifest: &'a Manifest,
+    segments: &'a Segments,
+    shards: usize,
+    facts: &'a Facts,
+}
+
+/// What one part holds.
+struct Rest {
+    entries: Vec<Vec<Entry>>,
+    records: Vec<(Written, Record<'static>)>,
+    lost: Vec<Lost>,
+    epoch_max: u64,
+}
+
+impl Reader<'_> {
+    fn part(&self, part: &Chunks) -> Result<Rest, OpenError> {
+        let entries = (0..self.shards).map(|_| Vec::new()).collect();
+        let mut rest = Rest { entries, records: Vec::new(), lost: Vec::new(), epoch_max: 0 };
+        let log = LogId(part.shard);
+        let mut first_seq = 1;
+        for &(number, records) in &part.chunks {
+            let path = self.place.segment_path(Kind::Checkpoint, log, number);
+            let bytes = match self.disk.read(&path) {
+                Ok(bytes) => bytes,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+                Err(error) => return Err(io(&path)(error)),
+            };
+            let header = checked_header(self.place, Kind::Checkpoint, log, number, &bytes, &path)?;
+            let content = bytes.get(HEADER as usize..).unwrap_or_default();
+            let next_seq = first_seq + records;
+            let expect = Expect {
+                generation: header.generation,
+                first_seq,
+                boot: 0,
+                synced_seq: next_seq - 1,
+                next_seq: Some(next_seq),
+            };
+            for found in scan(content, expect) {
+                match found {
+                    Found::Record { header, record, .. } => {
+                        self.take(log, header.key_hash, record, &mut rest)
+                    }
+                    Found::Damaged { at, from_seq, to_seq, header } => {
+                        let path = path.display();
+                        tracing::error!(%path, at, from_seq, to_seq, "records of a checkpoint are damaged");
+                        let header = header.map(|header| (header.kind, header.key_hash));
+                        let (written, count) = (written(self.manifest, log), to_seq - from_seq);
+                        rest.lost.push(Lost { written, header, count });
+                    }
+                    // A chunk that was cut short is missing its last records.
+                    Found::Tail { next_seq: reached, .. } if reached < next_seq => {
+                        tracing::error!(path = %path.display(), reached, "a chunk of a checkpoint is cut short");
+                        let (written, count) = (written(self.manifest, log), next_seq - reached);
+                        rest.lost.push(Lost { written, header: None, count });
+                    }
+                    Found::Tail { .. } => {}
+                }
+            }
+            first_seq = next_seq;
+        }
+        Ok(rest)
+    }
+
+    fn take(&self, log: LogId, key_hash: u64, record: Record<'_>, rest: &mut Rest) {
+        if let Record::Stream(snapshot) = &record {
+            rest.epoch_max = rest.epoch_max.max(snapshot.epoch);
+            if !self.facts.touches(key_hash)
+                && let Some(entry) = self.entry(snapshot, key_hash)
+            {
+                rest.entries[owner_of(key_hash, self.shards).index()].push(entry);
+                return;
+            }
+        }
+        if let Some(record) = into_owned(record) {
+            rest.records.push((written(self.manifest, log), record));
+        }
+    }
+
+    /// The entry that the snapshot says, if nothing about it needs a second look.
+    fn entry(&self, snapshot: &Snapshot<'_>, key_hash: u64) -> Option<Entry> {
+        let end = snapshot.end.filter(|_| !snapshot.more)?;
+        let tail = Tail::new(snapshot.uid, snapshot.first_epoch, key_hash, self.shards);
+        // Looked at whole before anything is claimed.
+        let mut len = 0;
+        for piece in snapshot.runs.iter() {
+            let segment = self.segments.get(&(piece.log, piece.segment))?;
+            if piece.start != len || piece.generation != segment.generation {
+                return None;
+            }
+            len += piece.len;
+        }
+        if len != snapshot.total {
+            return None;
+        }
+        for piece in snapshot.runs.iter() {
+            let segment = &self.segments[&(piece.log, piece.segment)];
+            let Piece { start, offset, epoch, len, .. } = piece;
+            if !tail.runs().push(Placed::recovered(start, offset, epoch, segment.clone(), len, piece.crcs()))
+            {
+                return None;
+            }
+            segment.claim(len);
+        }
+        tail.recover(len, end);
+        Some(Entry {
+            key: Key { space: snapshot.space, bytes: (&*snapshot.key).into() },
+            attributes: snapshot.attributes.to_vec().into(),
+            created_ms: snapshot.created_ms,
+            home: snapshot.home,
+            tail: Arc::new(tail),
+        })
+    }
+}
+
+fn into_owned(record: Record<'_>) -> Option<Record<'static>> {
+    match record {
+        Record::Stream(snapshot) => Some(Record::Stream(Snapshot {
+            key: Cow::Owned(snapshot.key.into_owned()),
+            attributes: Cow::Owned(snapshot.attributes.into_owned()),
+            runs: snapshot.runs.into_owned(),
+            ..snapshot
+        })),
+        Record::Runs { uid, runs } => Some(Record::Runs { uid, runs: runs.into_owned() }),
+        Record::Epoch { uid, epoch, cut } => Some(Record::Epoch { uid, epoch, cut }),
+        Record::Boot { .. }
+        | Record::Name { .. }
+        | Record::Delete { .. }
+        | Record::Mark(_)
+        | Record::SyncMark
+        | Record::Abort { .. } => None,
+    }
+}
+
+/// The marks that say what `runs` of stream `uid` say.
+pub fn marks(uid: u64, runs: &Runs<'_>) -> impl Iterator<Item = Mark<'static>> {
+    runs.iter().map(move |piece| Mark {
+        uid,
+        epoch: piece.epoch,
+        start: piece.start,
+        total: piece.start + piece.len,
+        end: None,
+        log: piece.log,
+        segment: piece.segment,
+        generation: piece.generation,
+        offset: piece.offset,
+        len: piece.len,
+        crcs: piece.crcs().collect::<Vec<_>>().into(),
+    })
+}
