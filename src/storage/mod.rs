@@ -152,6 +152,9 @@ const _: () = {
 /// Called with a shard that waits for a stream, and the stream's number, when the stream moved.
 pub type OnWake = Box<dyn Fn(ShardId, u64)>;
 
+/// Has another shard take a turn soon.
+pub type OnPeer = Box<dyn Fn(ShardId)>;
+
 /// The store of one shard.
 pub struct Store {
     core: Rc<Core>,
@@ -281,7 +284,7 @@ impl Store {
 
     /// Says how to have a shard take a turn soon: called when it has something to look at. Once, before serving; a
     /// store with one shard, or whose shards never sleep, needs none.
-    pub fn on_peer(&self, on_peer: Box<dyn Fn(ShardId)>) {
+    pub fn on_peer(&self, on_peer: OnPeer) {
         self.core.checkpoint.set_on_peer(on_peer);
     }
 

@@ -10,9 +10,9 @@
 //! a round that one shard cannot join changes nothing.
 //! Lives on: one task per shard.
 
-use super::super::Health;
 use super::super::core::Core;
 use super::super::error::StoreError;
+use super::super::{Health, OnPeer};
 
 use super::super::names::Entry;
 use super::super::tail::Tail;
@@ -125,7 +125,7 @@ pub struct State {
     news: Cell<u64>,
     round: Cell<u32>,
     wake: Notify,
-    on_peer: RefCell<Option<Box<dyn Fn(ShardId)>>>,
+    on_peer: RefCell<Option<OnPeer>>,
     /// Journal bytes written since what the last checkpoint covers.
     since: Cell<u64>,
     /// At how many of them the next one is wanted.
@@ -166,7 +166,7 @@ impl State {
     }
 
     /// See [`super::super::Store::on_peer`].
-    pub(in super::super) fn set_on_peer(&self, on_peer: Box<dyn Fn(ShardId)>) {
+    pub(in super::super) fn set_on_peer(&self, on_peer: OnPeer) {
         *self.on_peer.borrow_mut() = Some(on_peer);
     }
 
