@@ -292,9 +292,7 @@ struct Raised {
 /// `ended` are the entries that need no settling.
 fn settle_names(facts: &mut Facts, segments: &Segments, ended: Vec<Vec<Entry>>, tally: &Tally) -> Owned {
     let shards = ended.len();
-    ended.iter().flatten().for_each(|entry| {
-        tally.take_name(entry.key.space, u64::MAX);
-    });
+    ended.iter().flatten().for_each(|entry| tally.count(entry));
     let mut owned = Owned {
         names: ended,
         raised: (0..shards).map(|_| Vec::new()).collect(),
@@ -320,17 +318,15 @@ fn settle_names(facts: &mut Facts, segments: &Segments, ended: Vec<Vec<Entry>>, 
             let (mark, uid) = (settled.last_mark, fact.version);
             owned.raised[owner].push(Raised { mark, uid, key_hash, epoch, cut });
         }
-        tally.take_name(key.space, u64::MAX);
-        let bytes = settled.tail.published();
-        tally.add_bytes(key.space, bytes);
-        settled.tail.note_counted(bytes);
-        owned.names[owner].push(Entry {
+        let entry = Entry {
             key,
             attributes: stands.attributes.into(),
             created_ms: stands.created_ms,
             home: stands.home,
             tail: settled.tail,
-        });
+        };
+        tally.count(&entry);
+        owned.names[owner].push(entry);
     }
     for (&key_hash, _) in facts.lost_names.iter().filter(|(_, lost)| !lost.is_empty()) {
         owned.damaged[owner_of(key_hash, shards).index()].insert(key_hash);

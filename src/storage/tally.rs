@@ -5,6 +5,7 @@
 //! from its write until the record that supersedes it is durable, which is when its space is dead.
 //! Lives on: one `Arc`, shared by all shards. Counts order nothing, so all of it is relaxed.
 
+use super::names::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -34,6 +35,14 @@ impl Tally {
     /// How many bytes the names of `space` have.
     pub fn bytes(&self, space: u8) -> u64 {
         self.of(space).bytes.load(Ordering::Relaxed)
+    }
+
+    /// For recovery: a name that stands, with all its bytes.
+    pub(super) fn count(&self, entry: &Entry) {
+        let bytes = entry.tail.published();
+        self.take_name(entry.key.space, u64::MAX);
+        self.add_bytes(entry.key.space, bytes);
+        entry.tail.note_counted(bytes);
     }
 
     pub(super) fn add_bytes(&self, space: u8, count: u64) {

@@ -153,7 +153,7 @@ impl Reader<'_> {
     /// The entry that the snapshot says, if nothing about it needs a second look.
     fn entry(&self, snapshot: &Snapshot<'_>, key_hash: u64) -> Option<Entry> {
         let end = snapshot.end.filter(|_| !snapshot.more)?;
-        let tail = Tail::new(snapshot.uid, snapshot.first_epoch, key_hash, self.shards);
+        let tail = Tail::new(snapshot.uid, snapshot.first_epoch, snapshot.space, key_hash, self.shards);
         // Looked at whole before anything is claimed.
         let mut len = 0;
         for piece in snapshot.runs.iter() {
