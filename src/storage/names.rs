@@ -288,8 +288,8 @@ impl Index {
         count_max: usize,
         synced: u64,
     ) -> Vec<(Key, Option<Rc<Entry>>)> {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let listed = self.map.range((from, Bound::Unbounded)).take(count_max);
+        let from = after.cloned().map_or(Bound::Unbounded, Bound::Excluded);
+        let listed = self.map.range(from).take(count_max);
         let durable = |key: &Key, found: &Found| match found.ticket.0 <= synced {
             true => found.entry.clone(),
             // The oldest change that is not durable knows what was before it.
