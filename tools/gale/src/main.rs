@@ -5,10 +5,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use gale::{
-    cli::{Args, Command, Load},
+    cli::{Args, Command, Load, StreamCommand},
     http,
     report::Report,
-    serve,
+    serve, stream,
 };
 
 fn main() -> ExitCode {
@@ -16,6 +16,14 @@ fn main() -> ExitCode {
     match args.command {
         Command::Http { load, args } => match args.plan(&load) {
             Ok(plan) => report(&load, http::run(&load, &args, &plan)),
+            Err(why) => usage(&why),
+        },
+        Command::Stream(StreamCommand::Append { load, args }) => match args.plan(&load) {
+            Ok(plan) => report(&load, stream::append::run(&load, &args, &plan)),
+            Err(why) => usage(&why),
+        },
+        Command::Stream(StreamCommand::Tail { load, args }) => match args.plan(&load) {
+            Ok(plan) => report(&load, stream::tail::run(&load, &args, &plan)),
             Err(why) => usage(&why),
         },
         Command::ServeHttp { serve, body_size, chunked } => {

@@ -59,6 +59,11 @@ impl Poll {
         Ok(epoll::modify(&self.epoll, socket, epoll::EventData::new_u64(token as u64), interest.flags())?)
     }
 
+    /// Tells nothing about it any more.
+    pub fn remove(&self, socket: impl AsFd) -> io::Result<()> {
+        Ok(epoll::delete(&self.epoll, socket)?)
+    }
+
     /// Waits for at most so many nanoseconds and puts what is ready then in place of what `ready` held.
     pub fn wait(&mut self, nanos: u64, ready: &mut Vec<Ready>) -> io::Result<()> {
         ready.clear();

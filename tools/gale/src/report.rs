@@ -77,6 +77,11 @@ impl Report {
         report
     }
 
+    /// Says what it was instead.
+    pub fn rename(&mut self, mode: &'static str, target: &str) {
+        (self.mode, self.target) = (mode, target.into());
+    }
+
     /// Adds a setting.
     pub fn say(&mut self, name: &'static str, value: impl ToString) {
         self.settings.push((name, value.to_string()));
@@ -308,10 +313,9 @@ fn readable(value: f64, unit: &'static str) -> (String, &'static str) {
         unit => (value, unit),
     };
     let decimals = match value.abs() {
-        0.0 => 0,
+        _ if value.fract() == 0.0 => 0,
         size if size >= 1_000.0 => 0,
         size if size >= 10.0 => 1,
-        _ if value.fract() == 0.0 => 0,
         _ => 3,
     };
     let text = format!("{value:.decimals$}");

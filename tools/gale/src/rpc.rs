@@ -1,10 +1,9 @@
 //! The engine for protocols of requests and answers: many connections of one thread around one epoll, each with up
 //! to so many requests under way, as fast as answers come or at a fixed rate.
 //!
-//! What is measured: the clock is read once per receive, so once per answer without pipelining. That reading is the
-//! time of all answers in the receive, and the time at which the requests that they made room for are sent, just
-//! before the write. At a fixed rate a request's time is instead the one at which it was due, whenever a connection
-//! was free to send it.
+//! What is measured: the clock is read once per receive, so once per answer without pipelining, and once before the
+//! write that sends the next requests of a connection. At a fixed rate a request's time is instead the one at which it
+//! was due, whenever a connection was free to send it.
 //!
 //! Invariant: no allocation per request, one receive per readiness, one write for all requests that go out together;
 //! the answers of a connection belong to its requests in their order.
@@ -22,9 +21,11 @@ use rustix::{
 };
 
 use crate::{
+    cli::Load,
     clock,
+    held::Held,
     poll::{Interest, Poll, Ready},
-    run::{Lane, Notes, Window},
+    run::{self, Lane, Notes, Outcome, Window},
     schedule::Schedule,
     tally::{Faults, Kind, Tally},
 };
@@ -77,21 +78,43 @@ pub struct Heard {
     pub over: bool,
 }
 
-/// How requests are asked.
+/// How requests are asked, by all threads together.
 #[derive(Clone, Copy, Debug)]
 pub struct Pattern {
-    /// Connections of this thread.
-    pub connections: usize,
-    /// Number of its first connection among all threads.
-    pub first: usize,
+    /// Connections.
+    pub connections: u64,
     /// Requests under way on each.
     pub depth: u32,
-    /// Requests a second of all threads together; none: as fast as answers come.
+    /// Requests a second; none: as fast as answers come.
     pub rate: Option<u64>,
-    /// This thread and how many there are.
-    pub lane: (usize, usize),
-    /// After so many answers the window closes.
-    pub budget: Option<u64>,
+}
+
+/// Asks in this pattern. `of_lane` makes a thread's own protocol of the one of all.
+pub fn run<P: Protocol + Clone + Send>(
+    load: &Load,
+    protocol: &P,
+    pattern: Pattern,
+    of_lane: impl Fn(P, usize) -> P,
+) -> Result<Outcome, String> {
+    let makers = (0..load.threads).map(|lane| {
+        let protocol = of_lane(protocol.clone(), lane);
+        let part = Part {
+            lane,
+            lanes: load.threads,
+            budget: load.requests.map(|requests| share(requests, lane, load.threads).0),
+        };
+        move || Rpc::new(protocol, pattern, part)
+    });
+    run::run(load, makers.collect())
+}
+
+/// The part of one thread.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    lane: usize,
+    lanes: usize,
+    /// After so many answers its window closes.
+    budget: Option<u64>,
 }
 
 const RECEIVE: usize = 256 << 10;
@@ -104,6 +127,7 @@ const FUTILE_MAX: u32 = 100;
 pub struct Rpc<P: Protocol> {
     protocol: P,
     pattern: Pattern,
+    part: Part,
     conns: Vec<Conn<P::Link>>,
     poll: Poll,
     buffer: Vec<u8>,
@@ -112,6 +136,8 @@ pub struct Rpc<P: Protocol> {
     schedule: Option<Schedule>,
     /// Connections that may have room for a request that falls due.
     free: VecDeque<usize>,
+    /// Connections that were answered in this turn.
+    answered: Vec<usize>,
     under_way: u64,
     live: usize,
     state: State,
@@ -135,7 +161,7 @@ struct Conn<L> {
     link: L,
     out: Outbox,
     /// What came and could not be understood without more.
-    held: Vec<u8>,
+    held: Held,
     /// When the requests under way were sent or due, oldest first: a time, and for how many it holds.
     asked: VecDeque<(u64, u32)>,
     under_way: u32,
@@ -153,10 +179,11 @@ struct Outbox {
 
 impl<P: Protocol> Rpc<P> {
     /// Opens all connections.
-    pub fn new(mut protocol: P, pattern: Pattern) -> Result<Self, String> {
+    fn new(mut protocol: P, pattern: Pattern, part: Part) -> Result<Self, String> {
         let poll = Poll::new().map_err(|why| why.to_string())?;
-        let conns = (0..pattern.connections).map(|at| {
-            let number = pattern.first + at;
+        let (connections, first) = share(pattern.connections, part.lane, part.lanes);
+        let conns = (0..connections as usize).map(|at| {
+            let number = first as usize + at;
             let (socket, link) = protocol.connect(number)?;
             poll.add(&socket, at, Interest::Read).map_err(|why| why.to_string())?;
             Ok(Conn::new(number, socket, link))
@@ -165,6 +192,7 @@ impl<P: Protocol> Rpc<P> {
         Ok(Self {
             protocol,
             pattern,
+            part,
             live: conns.len(),
             conns,
             poll,
@@ -172,7 +200,8 @@ impl<P: Protocol> Rpc<P> {
             void: vec![0; DROP],
             window: Window { start: 0, opens: 0, closes: None, patience: 0 },
             schedule: None,
-            free: (0..pattern.connections).collect(),
+            free: (0..connections as usize).collect(),
+            answered: Vec::new(),
             under_way: 0,
             state: State::Warm,
             now: 0,
@@ -193,6 +222,12 @@ impl<P: Protocol> Rpc<P> {
                 self.receive(ready.token);
             }
         }
+        // All receives before all sends: the server is woken once for many requests, and finds them together.
+        let mut answered = std::mem::take(&mut self.answered);
+        for at in answered.drain(..) {
+            self.refill(at, clock::now());
+        }
+        self.answered = answered;
         let now = clock::now();
         self.now = now;
         self.move_on(now, notes);
@@ -233,7 +268,7 @@ impl<P: Protocol> Rpc<P> {
             self.cpu_before = clock::thread_cpu();
             self.last_answer = now;
         }
-        let is_done = self.pattern.budget.is_some_and(|budget| self.tally.operations >= budget);
+        let is_done = self.part.budget.is_some_and(|budget| self.tally.operations >= budget);
         if self.state == State::Open && is_done {
             self.close(self.last_answer, notes);
         }
@@ -250,7 +285,7 @@ impl<P: Protocol> Rpc<P> {
         // What was due and found no free connection took at least until now.
         while let Some(due) = self.schedule.as_mut().and_then(|schedule| schedule.take(at.saturating_sub(1)))
         {
-            if due >= self.window.opens && self.pattern.budget.is_none() {
+            if due >= self.window.opens && self.part.budget.is_none() {
                 self.tally.unsent += 1;
                 self.tally.latency.saturating_record(at - due);
             }
@@ -258,7 +293,7 @@ impl<P: Protocol> Rpc<P> {
     }
 
     fn may_ask(&self) -> bool {
-        match (self.state, self.pattern.budget) {
+        match (self.state, self.part.budget) {
             (State::Closed, _) => false,
             (State::Open, Some(budget)) => self.tally.operations + self.under_way < budget,
             _ => true,
@@ -366,12 +401,13 @@ impl<P: Protocol> Rpc<P> {
         let (len, heard) = match received {
             Ok((0, _)) => (0, Heard { over: true, ..self.protocol.ended(&mut conn.link, faults) }),
             Ok((_, len)) if droppable > 0 => (len, self.protocol.dropped(&mut conn.link, len as u64, faults)),
-            Ok((len, _)) => (
-                len,
-                take(&mut conn.held, &self.buffer[..len], |input| {
-                    self.protocol.hear(&mut conn.link, input, faults)
-                }),
-            ),
+            Ok((len, _)) => {
+                let heard = conn.held.take(&self.buffer[..len], |input| {
+                    let heard = self.protocol.hear(&mut conn.link, input, faults);
+                    (heard.used, heard)
+                });
+                (len, heard)
+            }
             Err(Errno::AGAIN | Errno::INTR) => return,
             Err(why) => {
                 let number = conn.number;
@@ -383,7 +419,7 @@ impl<P: Protocol> Rpc<P> {
         if heard.over {
             self.reconnect(at, now);
         } else if heard.answers > 0 {
-            self.refill(at, now);
+            self.answered.push(at);
         }
     }
 
@@ -463,9 +499,8 @@ impl<P: Protocol> Rpc<P> {
 impl<P: Protocol> Lane for Rpc<P> {
     fn run(mut self, window: Window, notes: &Notes) -> Tally {
         self.window = window;
-        let (lane, lanes) = self.pattern.lane;
-        self.schedule =
-            self.pattern.rate.map(|rate| Schedule::new(window.start, rate, lane as u64, lanes as u64));
+        let (lane, lanes) = (self.part.lane as u64, self.part.lanes as u64);
+        self.schedule = self.pattern.rate.map(|rate| Schedule::new(window.start, rate, lane, lanes));
         self.cpu_before = clock::thread_cpu();
         self.now = clock::now();
         if self.schedule.is_none() {
@@ -495,7 +530,7 @@ impl<L> Conn<L> {
             socket: Some(socket),
             link,
             out: Outbox::default(),
-            held: Vec::new(),
+            held: Held::default(),
             asked: VecDeque::new(),
             under_way: 0,
             is_free: true,
@@ -559,19 +594,6 @@ impl Outbox {
 struct Sent {
     bytes: usize,
     of_body: usize,
-}
-
-/// Gives `input` to `hear`, behind what it did not use the last time, and keeps what it does not use now.
-fn take(held: &mut Vec<u8>, input: &[u8], hear: impl FnOnce(&[u8]) -> Heard) -> Heard {
-    if held.is_empty() {
-        let heard = hear(input);
-        held.extend_from_slice(&input[heard.used..]);
-        return heard;
-    }
-    held.extend_from_slice(input);
-    let heard = hear(held);
-    held.drain(..heard.used);
-    heard
 }
 
 /// How many of `total` fall to part `part` of `parts`, and how many fall to the parts before it.

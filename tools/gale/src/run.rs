@@ -83,10 +83,10 @@ impl Outcome {
     }
 }
 
-/// Runs as many lanes as the load has threads. `make` is called on the thread that the lane then works on.
+/// Runs one lane per thread of the load; each is made on the thread that it then works on.
 pub fn run<L: Lane>(
     load: &Load,
-    make: impl Fn(usize) -> Result<L, String> + Sync,
+    makers: Vec<impl FnOnce() -> Result<L, String> + Send>,
 ) -> Result<Outcome, String> {
     let words = |why: io::Error| why.to_string();
     load.server_pid.iter().try_for_each(|pid| Books::of(*pid).map(drop)).map_err(words)?;
@@ -94,13 +94,13 @@ pub fn run<L: Lane>(
     let (notes, heard) = sync_channel(2 * load.threads);
     thread::scope(|scope| {
         let mut starts = Vec::new();
-        let workers: Vec<_> = (0..load.threads)
-            .map(|number| {
+        let workers: Vec<_> = (makers.into_iter().enumerate())
+            .map(|(number, make)| {
                 let (start, starting) = sync_channel(1);
                 starts.push(start);
-                let (notes, make) = (Notes(notes.clone()), &make);
+                let notes = Notes(notes.clone());
                 scope.spawn(move || {
-                    let made = poll::settle(load.core(number)).map_err(words).and_then(|()| make(number));
+                    let made = poll::settle(load.core(number)).map_err(words).and_then(|()| make());
                     let lane = match made {
                         Ok(lane) => lane,
                         Err(why) => {
@@ -155,7 +155,8 @@ fn closed_until(heard: &Receiver<Note>, time: u64) -> usize {
         }
         match heard.recv_timeout(Duration::from_nanos(left)) {
             Ok(_) => closed += 1,
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return closed,
         }
     }
 }

@@ -11,6 +11,8 @@ use hdrhistogram::Histogram;
 pub struct Tally {
     /// How long operations took, in nanoseconds; what that means is the mode's to say.
     pub latency: Histogram<u64>,
+    /// The same, from when something was handed on instead of when it was due.
+    pub handed: Histogram<u64>,
     /// How long after it was due something was sent although nothing stood in its way: our own lateness.
     pub late: Histogram<u64>,
     /// Finished within the window.
@@ -37,6 +39,7 @@ impl Default for Tally {
     fn default() -> Self {
         Self {
             latency: histogram(),
+            handed: histogram(),
             late: histogram(),
             operations: 0,
             payload: 0,
@@ -56,6 +59,7 @@ impl Tally {
     pub fn add(&mut self, other: &Self) {
         const SAME: &str = "all histograms have the same bounds";
         self.latency.add(&other.latency).expect(SAME);
+        self.handed.add(&other.handed).expect(SAME);
         self.late.add(&other.late).expect(SAME);
         self.operations += other.operations;
         self.payload += other.payload;

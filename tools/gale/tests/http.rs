@@ -130,10 +130,11 @@ fn a_rate_is_kept() {
     for threads in [1, 2] {
         let words =
             format!("http http://{}/ --connections 4 --threads {threads} --rate 2000", server.address);
-        let ended = gale(&format!("{words} --duration 300ms --warmup 100ms")).passed();
-        // A machine with other things to do leaves some unsent, but none is forgotten, and none is too many.
+        let ended = gale(&format!("{words} --duration 300ms")).passed();
+        // A machine with other things to do leaves some unsent, but none is forgotten, and none is too many; up to
+        // one on each connection is under way at the end.
         let due = ended.measure("operations") + ended.measure("unsent");
-        assert!((590.0..=601.0).contains(&due), "{ended:#?}");
+        assert!((596.0..=600.0).contains(&due), "{ended:#?}");
         // The first is due when the window opens, the last 399 steps later.
         let ended = gale(&format!("{words} --requests 400")).passed();
         assert!(ended.measure("window") >= 399.0 / 2000.0, "{ended:#?}");

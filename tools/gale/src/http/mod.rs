@@ -14,8 +14,7 @@ use crate::{
     cli::{HttpArgs, Load},
     net::Target,
     report::Report,
-    rpc::{Heard, Pattern, Protocol, Rpc, share},
-    run,
+    rpc::{self, Heard, Protocol},
     tally::{Faults, Kind},
 };
 use answer::{Framing, Head, Step};
@@ -25,18 +24,7 @@ use request::Requests;
 
 /// Runs the mode.
 pub fn run(load: &Load, args: &HttpArgs, plan: &Http) -> Result<Report, String> {
-    let outcome = run::run(load, |lane| {
-        let (connections, first) = share(args.connections, lane, load.threads);
-        let pattern = Pattern {
-            connections: connections as usize,
-            first: first as usize,
-            depth: args.pipeline,
-            rate: args.rate,
-            lane: (lane, load.threads),
-            budget: load.requests.map(|requests| share(requests, lane, load.threads).0),
-        };
-        Rpc::new(plan.clone().lane(load, lane), pattern)
-    })?;
+    let outcome = rpc::run(load, plan, args.pattern(), |plan, lane| plan.lane(load, lane))?;
     let mut report = Report::new("http", &args.url, load, outcome);
     report.say("connections", args.connections);
     report.say("pipeline", args.pipeline);

@@ -5,6 +5,8 @@
 // Each test file is a crate of its own and uses its own part of this one.
 #![allow(dead_code)]
 
+pub mod loom;
+
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
