@@ -101,6 +101,8 @@ shard_metrics! {
     write_latency: Histogram,
     /// Time of one fdatasync.
     sync_latency: Histogram,
+    /// Bytes copied out of segments that are mostly dead.
+    compacted_bytes: Counter,
     /// Checkpoints that this shard took part in.
     checkpoints: Counter,
     /// Checkpoints that came to nothing because a shard could not join.

@@ -19,7 +19,6 @@ use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// The one appender of a stream in its epoch. Dropping it lets go of the stream, which stays open, and gives
@@ -339,7 +338,9 @@ impl Active {
                 false => core.space.give_back(&run, shard),
             };
             core.metrics.live_bytes.add(kept as i64 - run.capacity as i64);
-            placed.claimed.store(kept, Ordering::Release);
+            if let Some(place) = placed.place() {
+                place.set_claimed(kept);
+            }
             reclaim::retire_if_dead(core, &run.segment);
         }
         self.tail.set_reserved(self.tail.published().max(self.tail.durable()));

@@ -8,17 +8,19 @@ use super::append::Appends;
 use super::bulk::segment::{self, Segment};
 use super::bulk::space::Space;
 use super::checkpoint;
+use super::compact;
 use super::error::StoreError;
 use super::extent::LogId;
 use super::header::Kind;
 use super::journal::record::Record;
 use super::journal::writer::{self, Writer};
 use super::names::Index;
+use super::peers::Peers;
 use super::reclaim;
 use super::sync::SyncState;
 use super::tail::Tail;
 use super::tally::Tally;
-use super::{Durability, Health, OnWake};
+use super::{Durability, Health, OnWake, Shared};
 use crate::observe::metrics::{File, ShardMetrics};
 use crate::runtime::notify::Notify;
 use crate::runtime::{Disk, Moment, ShardId, shard};
@@ -42,7 +44,9 @@ pub struct Core {
     pub(super) space: Space,
     pub(super) index: RefCell<Index>,
     pub(super) appends: Appends,
+    pub(super) peers: Peers,
     pub(super) checkpoint: checkpoint::round::State,
+    pub(super) compact: compact::State,
     pub(super) sync: SyncState,
     pub(super) health: Cell<Health>,
     pub(super) tally: Arc<Tally>,
@@ -72,6 +76,7 @@ pub struct Parts {
     pub(super) space: Space,
     pub(super) index: Index,
     pub(super) checkpoint: checkpoint::round::Parts,
+    pub(super) shared: Shared,
     pub(super) health: Health,
     pub(super) tally: Arc<Tally>,
     pub(super) lock: Arc<dyn Send + Sync>,
@@ -96,7 +101,9 @@ impl Core {
             space: parts.space,
             index: RefCell::new(parts.index),
             appends: Appends::default(),
+            peers: Peers::new(parts.shards, parts.shared.news),
             checkpoint: checkpoint::round::State::new(parts.checkpoint),
+            compact: compact::State::new(parts.shared.compactions),
             sync: SyncState::default(),
             health: Cell::new(parts.health),
             tally: parts.tally,
@@ -268,6 +275,10 @@ impl Core {
         }
         for segment in self.space.take_filled() {
             reclaim::retire_if_dead(self, &segment);
+            self.compact.note_dead();
+        }
+        if self.compact.wants_look() {
+            self.peers.look_again();
         }
         self.deliver_wakes();
     }

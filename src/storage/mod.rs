@@ -38,12 +38,14 @@ mod ahead;
 mod append;
 pub mod bulk;
 pub mod checkpoint;
+mod compact;
 mod core;
 mod error;
 mod extent;
 pub mod header;
 pub mod journal;
 mod names;
+mod peers;
 mod placement;
 mod reclaim;
 mod recovery;
@@ -72,6 +74,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 /// When a change counts as done.
@@ -119,6 +122,13 @@ pub enum Health {
     ReadOnly,
 }
 
+/// What all shards of a store count together.
+#[derive(Clone, Default)]
+struct Shared {
+    news: Arc<AtomicU64>,
+    compactions: Arc<AtomicU64>,
+}
+
 /// What recovery found for one shard: everything it needs to serve. Goes to the shard's thread.
 pub struct ShardImage {
     shard: ShardId,
@@ -141,6 +151,7 @@ pub struct ShardImage {
     epoch_floor: u64,
     tally: Arc<Tally>,
     checkpoint: checkpoint::round::Parts,
+    shared: Shared,
     lock: Arc<dyn Send + Sync>,
 }
 
@@ -202,6 +213,7 @@ impl Store {
             space: Space::new(image.bulk_current, image.bulk_held, image.bulk_number),
             index,
             checkpoint: image.checkpoint,
+            shared: image.shared,
             health: Health::Serving,
             tally: image.tally,
             lock: image.lock,
@@ -209,8 +221,9 @@ impl Store {
         let weak = Rc::downgrade(&core);
         shard.at_turn_end(Box::new(move || weak.upgrade().is_some_and(|core| core.end_turn())));
         let weak = Rc::downgrade(&core);
-        shard.at_turn_start(Box::new(move || weak.upgrade().is_some_and(|core| core.checkpoint.look())));
+        shard.at_turn_start(Box::new(move || weak.upgrade().is_some_and(|core| core.peers.look())));
         shard::spawn("sync", sync::run(core.clone()));
+        shard::spawn("compact", compact::run(core.clone()));
         shard::spawn("checkpoint", checkpoint::round::run(core.clone()));
         // The first turn's end makes a segment, so that no appender has to wait for it.
         core.nudge();
@@ -285,7 +298,7 @@ impl Store {
     /// Says how to have a shard take a turn soon: called when it has something to look at. Once, before serving; a
     /// store with one shard, or whose shards never sleep, needs none.
     pub fn on_peer(&self, on_peer: OnPeer) {
-        self.core.checkpoint.set_on_peer(on_peer);
+        self.core.peers.set_on_peer(on_peer);
     }
 
     /// Has a checkpoint of all shards written; false when one of them could not join. It happens by itself when

@@ -12,7 +12,6 @@ use crate::observe::metrics::File;
 use crate::runtime::{blocking, shard};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// The record that supersedes the stream is durable.
 pub(super) fn supersede(core: &Core, tail: &Tail) {
@@ -25,13 +24,17 @@ pub(super) fn supersede(core: &Core, tail: &Tail) {
 pub(super) fn bury(core: &Core, tail: &Tail) {
     core.discount_bytes(tail);
     for run in tail.runs().iter() {
-        let claimed = run.claimed.swap(0, Ordering::AcqRel);
-        let Some(place) = run.place() else { continue };
-        place.segment.add_dead(core.shard.index(), claimed);
-        core.metrics.dead_bytes.add(claimed as i64);
-        core.metrics.live_bytes.add(-(claimed as i64));
-        retire_if_dead(core, &place.segment);
+        run.bury(|segment, len| count_dead(core, segment, len));
     }
+}
+
+/// Counts bytes of a segment as dead, and retires it if that was the last.
+pub(super) fn count_dead(core: &Core, segment: &Arc<Segment>, len: u64) {
+    segment.add_dead(core.shard.index(), len);
+    core.metrics.dead_bytes.add(len as i64);
+    core.metrics.live_bytes.add(-(len as i64));
+    core.compact.note_dead();
+    retire_if_dead(core, segment);
 }
 
 /// Unlinks the segment if nothing in it is alive and nothing will be.

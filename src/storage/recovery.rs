@@ -24,7 +24,7 @@ use super::journal::writer::{self, Position, Writer};
 use super::names::{Entry, SHARDS_MAX};
 use super::placement::owner_of;
 use super::tally::Tally;
-use super::{LOCK, Options, ShardImage};
+use super::{LOCK, Options, ShardImage, Shared};
 use crate::runtime::{Disk, File, ShardId};
 use format::Format;
 use moved::Moved;
@@ -114,6 +114,7 @@ pub(super) fn open_all(
         let path = place.log_dir(Kind::Journal, log);
         disk.sync_dir(&path).map_err(io(&path))?;
     }
+    let shared = Shared::default();
     for (shard, start) in starts.into_iter().enumerate() {
         let next_chunk = current.as_ref().map_or(0, |manifest| manifest.next_chunk(LogId(shard as u16)));
         let checkpoint = round::Parts {
@@ -135,6 +136,7 @@ pub(super) fn open_all(
             journal: start.position,
             journal_number: start.next_number,
             checkpoint,
+            shared: shared.clone(),
             bulk_current: current,
             bulk_held: held,
             bulk_number,

@@ -320,7 +320,7 @@ impl Core {
     /// See [`super::Store::close`].
     pub(super) async fn close(self: &Rc<Self>) -> Result<(), StoreError> {
         self.closing.set(true);
-        self.checkpoint.close();
+        self.peers.look_again();
         self.nudge();
         self.sync.look();
         while self.wants_sync() || self.journal.borrow().pending_len() > 0 {

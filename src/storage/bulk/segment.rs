@@ -36,6 +36,8 @@ pub struct Segment {
     poisoned: AtomicBool,
     /// Somebody unlinks it.
     retired: AtomicBool,
+    /// What is alive in it is to be copied elsewhere.
+    emptying: AtomicBool,
 }
 
 impl Segment {
@@ -50,10 +52,23 @@ impl Segment {
         used: u64,
     ) -> Self {
         let dead = (0..shards).map(|_| AtomicU64::new(0)).collect();
-        let [sealed, poisoned, retired] = [false; 3].map(AtomicBool::new);
+        let [sealed, poisoned, retired, emptying] = [false; 4].map(AtomicBool::new);
         let used = AtomicU64::new(used);
         let claimed = AtomicU64::new(0);
-        Segment { log, number, generation, file, path, claimed, dead, used, sealed, poisoned, retired }
+        Segment {
+            log,
+            number,
+            generation,
+            file,
+            path,
+            claimed,
+            dead,
+            used,
+            sealed,
+            poisoned,
+            retired,
+            emptying,
+        }
     }
 
     /// Counts `len` bytes as dead, for `shard` alone to call with its own number.
@@ -114,6 +129,16 @@ impl Segment {
     /// and seal are written before they are looked at, in one order for all.
     pub fn retires(&self) -> bool {
         self.is_sealed() && self.dead() == self.used() - HEADER && !self.retired.swap(true, Ordering::SeqCst)
+    }
+
+    /// For the log's shard: what is alive in it is to be copied elsewhere.
+    pub fn empty(&self) {
+        self.emptying.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether what is alive in it is to be copied elsewhere.
+    pub fn is_emptying(&self) -> bool {
+        self.emptying.load(Ordering::SeqCst)
     }
 
     /// Whether its file was, or is being, unlinked.

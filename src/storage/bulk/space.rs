@@ -46,6 +46,23 @@ impl Space {
         Some(Run::new(segment, start, offset, capacity))
     }
 
+    /// Reserves exactly `len` bytes, leaving the rest of the current segment unused if they do not fit there; `None`
+    /// when there is no segment to take them from.
+    pub fn take_whole(&self, start: u64, len: u64) -> Option<Run> {
+        let wanted = len.next_multiple_of(ALIGN);
+        let mut segment = self.segment_with_room()?;
+        if segment.file.len() - segment.used() < wanted {
+            segment = self.next_segment()?;
+        }
+        let offset = segment.used();
+        let capacity = wanted.min(segment.file.len() - offset);
+        if capacity < len {
+            return None;
+        }
+        segment.set_used(offset + capacity);
+        Some(Run::new(segment, start, offset, capacity))
+    }
+
     /// Whether the next segment should be made.
     pub fn wants_next(&self) -> bool {
         let current = self.current.borrow();
@@ -56,16 +73,19 @@ impl Space {
     }
 
     fn segment_with_room(&self) -> Option<Arc<Segment>> {
-        let mut current = self.current.borrow_mut();
-        if let Some(segment) = &*current
+        if let Some(segment) = &*self.current.borrow()
             && !segment.is_sealed()
             && segment.file.len() - segment.used() >= RUN_MIN
         {
             return Some(segment.clone());
         }
+        self.next_segment()
+    }
+
+    fn next_segment(&self) -> Option<Arc<Segment>> {
         let next = self.ahead.take()?;
         self.held.borrow_mut().push(next.clone());
-        if let Some(full) = current.replace(next.clone()) {
+        if let Some(full) = self.current.borrow_mut().replace(next.clone()) {
             full.seal();
             self.filled.borrow_mut().push(full);
         }

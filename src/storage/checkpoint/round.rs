@@ -10,22 +10,21 @@
 //! a round that one shard cannot join changes nothing.
 //! Lives on: one task per shard.
 
+use super::super::Health;
 use super::super::core::Core;
 use super::super::error::StoreError;
-use super::super::{Health, OnPeer};
 
 use super::super::names::Entry;
 use super::super::tail::Tail;
 use super::part::{Chunk, PartWriter, Unready};
 use super::{Chunks, Covered, Manifest, Used, directory, remove_all, remove_others};
-use crate::runtime::notify::Notify;
-use crate::runtime::{ShardId, blocking, shard, timer};
+use crate::runtime::{blocking, shard, timer};
 use arc_swap::ArcSwapOption;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 /// Names looked at between two chances for everything else on the shard.
@@ -49,8 +48,6 @@ pub struct Rounds {
     committed: AtomicU32,
     /// The last one whose manifest may be on disk, whether or not writing it succeeded.
     attempted: AtomicU32,
-    /// Raised with everything that is said.
-    news: AtomicU64,
     said: Box<[ArcSwapOption<Said>]>,
     /// Shards that will change nothing any more, and once more when they are content with what is stored.
     finishing: AtomicU32,
@@ -95,7 +92,6 @@ impl Rounds {
             over,
             committed,
             attempted,
-            news: AtomicU64::new(0),
             said: (0..shards).map(|_| ArcSwapOption::empty()).collect(),
             finishing: AtomicU32::new(0),
             refused,
@@ -122,10 +118,7 @@ impl Rounds {
 /// One shard's side.
 pub struct State {
     rounds: Arc<Rounds>,
-    news: Cell<u64>,
     round: Cell<u32>,
-    wake: Notify,
-    on_peer: RefCell<Option<OnPeer>>,
     /// Journal bytes written since what the last checkpoint covers.
     since: Cell<u64>,
     /// At how many of them the next one is wanted.
@@ -153,21 +146,13 @@ impl State {
         let round = Cell::new(parts.rounds.round.load(Ordering::Acquire));
         State {
             rounds: parts.rounds,
-            news: Cell::new(0),
             round,
-            wake: Notify::new(),
-            on_peer: RefCell::new(None),
             since: Cell::new(parts.since),
             wanted_at: Cell::new(parts.segment_len),
             threshold: parts.segment_len,
             next_chunk: Cell::new(parts.next_chunk),
             ending: RefCell::default(),
         }
-    }
-
-    /// See [`super::super::Store::on_peer`].
-    pub(in super::super) fn set_on_peer(&self, on_peer: OnPeer) {
-        *self.on_peer.borrow_mut() = Some(on_peer);
     }
 
     /// Takes note of the journal's growth.
@@ -182,31 +167,8 @@ impl State {
     fn want(&self, core: &Core) {
         if !self.rounds.refused {
             self.rounds.wanted.store(true, Ordering::Release);
-            self.tell(core);
+            core.peers.tell();
         }
-    }
-
-    /// Tells every shard that there is news.
-    fn tell(&self, core: &Core) {
-        self.rounds.news.fetch_add(1, Ordering::AcqRel);
-        if let Some(on_peer) = &*self.on_peer.borrow() {
-            (0..core.shards).for_each(|shard| on_peer(ShardId(shard as u16)));
-        }
-    }
-
-    /// The start of a turn: whether there is news.
-    pub(in super::super) fn look(&self) -> bool {
-        let news = self.rounds.news.load(Ordering::Acquire);
-        let is_news = self.news.replace(news) != news;
-        if is_news {
-            self.wake.notify_all();
-        }
-        is_news
-    }
-
-    /// The shard's store closes: this task ends.
-    pub(in super::super) fn close(&self) {
-        self.wake.notify_all();
     }
 
     /// The end of a stream is in the journal and not yet told; until the returned value is dropped.
@@ -217,7 +179,7 @@ impl State {
 
     fn say(&self, core: &Core, round: u32, what: What) {
         self.rounds.said[core.shard.index()].store(Some(Arc::new(Said { round, what })));
-        self.tell(core);
+        core.peers.tell();
     }
 }
 
@@ -237,7 +199,7 @@ impl Drop for Ending {
 pub(in super::super) async fn run(core: Rc<Core>) {
     let state = &core.checkpoint;
     loop {
-        let looked = state.wake.wait();
+        let looked = core.peers.told();
         let round = state.rounds.round.load(Ordering::Acquire);
         if round > state.round.get() {
             drop(looked);
@@ -248,7 +210,7 @@ pub(in super::super) async fn run(core: Rc<Core>) {
             return;
         } else if core.shard.0 == 0 && state.rounds.wanted.swap(false, Ordering::AcqRel) {
             state.rounds.round.store(round + 1, Ordering::Release);
-            state.tell(&core);
+            core.peers.tell();
         } else {
             looked.await;
         }
@@ -273,7 +235,7 @@ async fn take_part(core: &Rc<Core>, round: u32) {
     if core.shard.0 == 0 {
         lead(core, round).await;
     }
-    state.until(|| state.rounds.over.load(Ordering::Acquire) >= round).await;
+    core.peers.until(|| state.rounds.over.load(Ordering::Acquire) >= round).await;
     let committed = state.rounds.committed.load(Ordering::Acquire) == round;
     if committed {
         state.since.set(state.since.get() - since);
@@ -295,7 +257,7 @@ async fn take_part(core: &Rc<Core>, round: u32) {
 async fn lead(core: &Rc<Core>, round: u32) {
     let rounds = core.checkpoint.rounds.clone();
     let written = |what: &What| matches!(what, What::Written(_));
-    core.checkpoint.until(|| rounds.has_failed(round) || rounds.has_all(round, written)).await;
+    core.peers.until(|| rounds.has_failed(round) || rounds.has_all(round, written)).await;
     if !rounds.has_failed(round) && rounds.has_all(round, written) {
         let manifest = manifest(&rounds, round, core.shards);
         rounds.attempted.store(round, Ordering::Release);
@@ -310,7 +272,7 @@ async fn lead(core: &Rc<Core>, round: u32) {
         }
     }
     rounds.over.store(round, Ordering::Release);
-    core.checkpoint.tell(core);
+    core.peers.tell();
 }
 
 fn manifest(rounds: &Rounds, number: u32, shards: usize) -> Manifest {
@@ -354,7 +316,7 @@ async fn write_part(core: &Rc<Core>, round: u32) -> Result<(Part, u64), StoreErr
     let segments = segments.collect();
     state.say(core, round, What::Noted);
     let noted = |what: &What| matches!(what, What::Noted | What::Written(_));
-    state.until(|| state.rounds.has_failed(round) || state.rounds.has_all(round, noted)).await;
+    core.peers.until(|| state.rounds.has_failed(round) || state.rounds.has_all(round, noted)).await;
 
     let mut writer = PartWriter::new(core.place.clone(), core.log, state.rounds.boot, state.next_chunk.get());
     let mut awaited: Vec<(Arc<Tail>, u64)> = Vec::new();
@@ -459,19 +421,6 @@ async fn remove_chunks(core: &Rc<Core>, manifest: Manifest) {
     }
 }
 
-impl State {
-    /// Waits until `reached`, looking whenever there is news.
-    async fn until(&self, reached: impl Fn() -> bool) {
-        loop {
-            let looked = self.wake.wait();
-            if reached() {
-                return;
-            }
-            looked.await;
-        }
-    }
-}
-
 impl Core {
     /// Up to where the journal is durable and everything that it says is told in memory.
     fn told_seq(&self) -> u64 {
@@ -488,7 +437,7 @@ impl Core {
         }
         let after = state.rounds.round.load(Ordering::Acquire);
         state.want(self);
-        state.until(|| state.rounds.over.load(Ordering::Acquire) > after || self.closing.get()).await;
+        self.peers.until(|| state.rounds.over.load(Ordering::Acquire) > after || self.closing.get()).await;
         state.rounds.committed.load(Ordering::Acquire) > after
     }
 
@@ -501,16 +450,16 @@ impl Core {
         }
         let (rounds, all) = (state.rounds.clone(), self.shards as u32);
         rounds.finishing.fetch_add(1, Ordering::AcqRel);
-        state.tell(self);
+        self.peers.tell();
         let last = async {
-            state.until(|| rounds.finishing.load(Ordering::Acquire) >= all).await;
+            self.peers.until(|| rounds.finishing.load(Ordering::Acquire) >= all).await;
             if state.since.get() >= state.threshold / 16 {
                 self.checkpoint().await;
             }
             // Others may need one: everybody stays until all are content.
             rounds.finishing.fetch_add(1, Ordering::AcqRel);
-            state.tell(self);
-            state.until(|| rounds.finishing.load(Ordering::Acquire) >= 2 * all).await;
+            self.peers.tell();
+            self.peers.until(|| rounds.finishing.load(Ordering::Acquire) >= 2 * all).await;
         };
         if timer::until(shard::now() + patience, last).await.is_none() {
             tracing::info!(shard = self.shard.0, "no last checkpoint: another shard takes long");

@@ -25,6 +25,7 @@
 //! | 5 | Epoch | `uid` u64, `epoch` u64, `cut` u64 |
 //! | 6 | SyncMark | nothing |
 //! | 7 | Abort | `from` u64, `to` u64: these sequences of this log are void |
+//! | 18 | Moved | as Mark: the run with this `epoch` and `start` lies here now |
 //!
 //! Kinds 16 and 17 stand in checkpoints alone and are laid out in [`super::snapshot`]. Invariant: decoding what was
 //! encoded gives it back, and nothing else decodes. Pure; runs anywhere.
@@ -102,6 +103,8 @@ pub enum Record<'a> {
     },
     /// A stream has come this far.
     Mark(Mark<'a>),
+    /// A run was copied and lies here now.
+    Moved(Mark<'a>),
     /// A stream's history was cut and goes on in a new epoch.
     Epoch {
         /// The stream.
@@ -176,10 +179,11 @@ const SYNC_MARK: u8 = 6;
 const ABORT: u8 = 7;
 const STREAM: u8 = 16;
 const RUNS: u8 = 17;
+const MOVED: u8 = 18;
 
 /// Whether `kind` tells of a stream's bytes and not of its name, for a record whose payload is damaged.
 pub fn is_mark(kind: u8) -> bool {
-    kind == MARK || kind == RUNS
+    matches!(kind, MARK | RUNS | MOVED)
 }
 
 /// Whether `kind` is an abort, for a record whose payload is damaged.
@@ -291,20 +295,12 @@ fn encode_payload(record: &Record<'_>, out: &mut Vec<u8>) -> u8 {
             DELETE
         }
         Record::Mark(mark) => {
-            for value in [mark.uid, mark.epoch, mark.start, mark.total] {
-                out.extend_from_slice(&value.to_le_bytes());
-            }
-            out.push(end_byte(mark.end));
-            out.extend_from_slice(&mark.log.0.to_le_bytes());
-            out.extend_from_slice(&mark.segment.to_le_bytes());
-            out.extend_from_slice(&mark.generation.to_le_bytes());
-            out.extend_from_slice(&mark.offset.to_le_bytes());
-            out.extend_from_slice(&mark.len.to_le_bytes());
-            debug_assert_eq!(mark.crcs.len(), Extent::window_count(mark.len));
-            for crc in mark.crcs.iter() {
-                out.extend_from_slice(&crc.to_le_bytes());
-            }
+            encode_mark(mark, out);
             MARK
+        }
+        Record::Moved(mark) => {
+            encode_mark(mark, out);
+            MOVED
         }
         Record::Epoch { uid, epoch, cut } => {
             for value in [uid, epoch, cut] {
@@ -329,6 +325,22 @@ fn encode_payload(record: &Record<'_>, out: &mut Vec<u8>) -> u8 {
     }
 }
 
+fn encode_mark(mark: &Mark<'_>, out: &mut Vec<u8>) {
+    for value in [mark.uid, mark.epoch, mark.start, mark.total] {
+        out.extend_from_slice(&value.to_le_bytes());
+    }
+    out.push(end_byte(mark.end));
+    out.extend_from_slice(&mark.log.0.to_le_bytes());
+    out.extend_from_slice(&mark.segment.to_le_bytes());
+    out.extend_from_slice(&mark.generation.to_le_bytes());
+    out.extend_from_slice(&mark.offset.to_le_bytes());
+    out.extend_from_slice(&mark.len.to_le_bytes());
+    debug_assert_eq!(mark.crcs.len(), Extent::window_count(mark.len));
+    for crc in mark.crcs.iter() {
+        out.extend_from_slice(&crc.to_le_bytes());
+    }
+}
+
 /// Reads the payload of a record of `kind`; `None` when it is not exactly one.
 pub fn decode_payload(kind: u8, payload: &[u8]) -> Option<Record<'_>> {
     let mut input = Input(payload);
@@ -349,6 +361,7 @@ pub fn decode_payload(kind: u8, payload: &[u8]) -> Option<Record<'_>> {
             key: input.bytes(Key::BYTES_MAX)?.into(),
         },
         MARK => Record::Mark(input.mark()?),
+        MOVED => Record::Moved(input.mark()?),
         EPOCH => Record::Epoch { uid: input.u64()?, epoch: input.u64()?, cut: input.u64()? },
         SYNC_MARK => Record::SyncMark,
         ABORT => Record::Abort { from: input.u64()?, to: input.u64()? },
@@ -535,6 +548,10 @@ pub(super) mod tests {
             }),
             Just(Record::SyncMark),
             (any::<u64>(), any::<u64>()).prop_map(|(from, to)| Record::Abort { from, to }),
+            mark().prop_map(|mark| match mark {
+                Record::Mark(mark) => Record::Moved(mark),
+                other => other,
+            }),
             snapshot(),
             (any::<u64>(), runs()).prop_map(|(uid, runs)| Record::Runs { uid, runs }),
         ]

@@ -200,6 +200,7 @@ fn into_owned(record: Record<'_>) -> Option<Record<'static>> {
         | Record::Name { .. }
         | Record::Delete { .. }
         | Record::Mark(_)
+        | Record::Moved(_)
         | Record::SyncMark
         | Record::Abort { .. } => None,
     }

@@ -66,8 +66,21 @@ pub struct MarkFact {
     pub written: Written,
     /// No record says that it is durable.
     pub unsynced: bool,
+    /// Of two places of one run, which is the later.
+    pub rank: Rank,
     /// What it says.
     pub mark: Mark<'static>,
+}
+
+/// What kind of record says where a run lies, from the weakest word to the last.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Rank {
+    /// Its appender's mark: where it was written.
+    Written,
+    /// A checkpoint: where it lay at some time after.
+    Checkpoint,
+    /// A record about its move, after the checkpoint.
+    Moved,
 }
 
 /// Everything the journals say.
@@ -291,7 +304,7 @@ impl Facts {
 
     fn learn(&mut self, written: Written, unsynced: bool, void: bool, record: Record<'_>) {
         self.boot_max = self.boot_max.max(written.boot);
-        if let Record::Mark(mark) = &record {
+        if let Record::Mark(mark) | Record::Moved(mark) = &record {
             self.use_bulk(mark.log, mark.segment, mark.offset.saturating_add(mark.len));
         }
         if void {
@@ -305,7 +318,8 @@ impl Facts {
                 self.name(space, key, uid, written, Some(stands));
             }
             Record::Delete { version, space, key } => self.name(space, key, version, written, None),
-            Record::Mark(mark) => self.mark(written, unsynced, mark),
+            Record::Mark(mark) => self.mark(written, unsynced, Rank::Written, mark),
+            Record::Moved(mark) => self.mark(written, unsynced, Rank::Moved, mark),
             Record::Epoch { uid, epoch, cut } => {
                 self.epoch_max = self.epoch_max.max(epoch);
                 self.epochs.entry(uid).or_default().insert(epoch, cut);
@@ -335,14 +349,15 @@ impl Facts {
         }
     }
 
-    fn mark(&mut self, written: Written, unsynced: bool, mark: Mark<'_>) {
+    fn mark(&mut self, written: Written, unsynced: bool, rank: Rank, mark: Mark<'_>) {
         let mark = Mark { crcs: Cow::Owned(mark.crcs.into_owned()), ..mark };
         let marks = self.marks.entry(mark.uid).or_default();
-        let fact = MarkFact { written, unsynced, mark };
+        let fact = MarkFact { written, unsynced, rank, mark };
         // A later mark of the same run says all that an earlier one said, once it needs no proof.
         match marks.last_mut() {
             Some(last)
                 if !unsynced
+                    && last.rank == rank
                     && last.mark.is_of_run(&fact.mark)
                     && last.mark.len <= fact.mark.len
                     && written.log == last.written.log =>
@@ -375,7 +390,7 @@ impl Facts {
         match record {
             Record::Stream(snapshot) => self.stream(written, snapshot),
             Record::Runs { uid, runs } => {
-                marks(uid, &runs).for_each(|mark| self.mark(written, false, mark));
+                marks(uid, &runs).for_each(|mark| self.mark(written, false, Rank::Checkpoint, mark));
             }
             other => self.learn(written, false, false, other),
         }
@@ -385,12 +400,12 @@ impl Facts {
         let Snapshot { uid, first_epoch, epoch, created_ms, total, home, end, .. } = snapshot;
         self.first_epochs.insert(uid, first_epoch);
         self.epoch_max = self.epoch_max.max(epoch);
-        marks(uid, &snapshot.runs).for_each(|mark| self.mark(written, false, mark));
+        marks(uid, &snapshot.runs).for_each(|mark| self.mark(written, false, Rank::Checkpoint, mark));
         // Without a run: says how long the stream is and how it ended, which later epochs may supersede.
         let (log, crcs) = (written.log, Cow::Borrowed(&[][..]));
         let (segment, generation, offset, len) = (0, 0, 0, 0);
         let bare = Mark { uid, epoch, start: total, total, end, log, segment, generation, offset, len, crcs };
-        self.mark(written, false, bare);
+        self.mark(written, false, Rank::Checkpoint, bare);
         let stands = Stands { created_ms, home, attributes: snapshot.attributes.into_owned() };
         self.name(snapshot.space, snapshot.key, uid, written, Some(stands));
     }

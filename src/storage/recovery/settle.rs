@@ -9,7 +9,7 @@ use super::super::journal::record::Mark;
 use super::super::placement::Key;
 use super::super::tail::{End, Placed, Tail};
 use super::super::window::checksums;
-use super::replay::{Facts, MarkFact};
+use super::replay::{Facts, MarkFact, Rank};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
@@ -80,43 +80,59 @@ fn lost_a_last_mark(facts: &Facts, key_hash: u64, marks: &[MarkFact]) -> bool {
 impl Settled {
     /// Adds the runs in order; returns the stream's length.
     fn place_runs(&mut self, marks: &[MarkFact], epochs: &BTreeMap<u64, u64>, segments: &Segments) -> u64 {
-        let mut runs: BTreeMap<(u64, u64, LogId, u32, u64), Vec<&MarkFact>> = BTreeMap::new();
+        let mut runs: BTreeMap<(u64, u64), Vec<&MarkFact>> = BTreeMap::new();
         for fact in marks.iter().filter(|fact| fact.mark.len > 0) {
-            let mark = &fact.mark;
-            let run = (mark.epoch, mark.start, mark.log, mark.segment, mark.offset);
-            runs.entry(run).or_default().push(fact);
+            runs.entry((fact.mark.epoch, fact.mark.start)).or_default().push(fact);
         }
         let mut len = 0;
-        for ((epoch, start, log, number, offset), mut facts) in runs {
+        for ((epoch, start), mut facts) in runs {
             let cut = cut_of(epochs, epoch);
             if start >= cut {
                 continue;
             }
+            let segment_of = |fact: &MarkFact| {
+                let segment = segments.get(&(fact.mark.log, fact.mark.segment));
+                segment.filter(|segment| segment.generation == fact.mark.generation)
+            };
             if start > len {
                 // A gap: the run before it was not whole, and what is behind is no prefix. When it was durable, the
                 // gap is damage, and the bytes stay for a repair.
-                if let (Some(fact), Some(segment)) =
-                    (facts.iter().find(|fact| !fact.unsynced), segments.get(&(log, number)))
-                {
-                    segment.claim(fact.mark.len);
-                    self.damaged = true;
+                for fact in facts.iter().filter(|fact| !fact.unsynced) {
+                    if let Some(segment) = segment_of(fact) {
+                        segment.claim(fact.mark.len);
+                        self.damaged = true;
+                    }
                 }
                 continue;
             }
-            let Some(segment) = segments.get(&(log, number)) else {
-                self.damaged |= facts.iter().any(|fact| !fact.unsynced);
+            // The last place that it was moved to, or the longest that is whole where it was written; what is durable
+            // is whole, the others have to show it.
+            facts.sort_by_key(|fact| (fact.rank, if fact.rank == Rank::Moved { 0 } else { fact.mark.len }));
+            let whole = facts.iter().rev().find_map(|fact| {
+                let segment = segment_of(fact).filter(|_| start + fact.mark.len <= cut)?;
+                let whole = !fact.unsynced
+                    || checksums(segment, fact.mark.offset, fact.mark.len)
+                        .is_ok_and(|crcs| crcs == *fact.mark.crcs);
+                whole.then_some((*fact, segment))
+            });
+            let Some((fact, segment)) = whole else {
+                self.damaged |= facts.iter().any(|fact| !fact.unsynced && segment_of(fact).is_none());
                 continue;
             };
-            // The longest that is whole; a durable one is, the others have to show it.
-            facts.sort_by_key(|fact| fact.mark.len);
-            let whole = facts.iter().rev().find(|fact| {
-                fact.mark.start + fact.mark.len <= cut
-                    && fact.mark.generation == segment.generation
-                    && (!fact.unsynced
-                        || checksums(segment, offset, fact.mark.len)
-                            .is_ok_and(|crcs| crcs == *fact.mark.crcs))
+            // What its appender wrote after the checkpoint lies behind what the checkpoint knew, in the same place.
+            let grown = facts.iter().filter(|grown| {
+                grown.rank == Rank::Written
+                    && grown.mark.is_of_run(&fact.mark)
+                    && grown.mark.len > fact.mark.len
             });
-            let Some(fact) = whole else { continue };
+            let grown = grown.rev().find(|grown| {
+                start + grown.mark.len <= cut
+                    && (!grown.unsynced
+                        || checksums(segment, grown.mark.offset, grown.mark.len)
+                            .is_ok_and(|crcs| crcs == *grown.mark.crcs))
+            });
+            let fact = grown.copied().unwrap_or(fact);
+            let offset = fact.mark.offset;
             if start < len {
                 self.damaged = true;
                 continue;

@@ -9,15 +9,16 @@ use super::super::bulk::segment::Segment;
 use super::super::extent::{Extent, WINDOW};
 use arc_swap::ArcSwapOption;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
 /// Where the bytes of a run lie.
-#[derive(Clone)]
 pub struct Place {
     /// The file.
     pub segment: Arc<Segment>,
     /// The file's position of the first byte.
     pub offset: u64,
+    /// Bytes of the segment that it takes, slack included, until they are counted as dead.
+    claimed: AtomicU64,
 }
 
 /// A run. See the module.
@@ -29,11 +30,32 @@ pub struct Placed {
     place: ArcSwapOption<Place>,
     /// Bytes of it that hold stream bytes.
     len: AtomicU64,
-    /// Bytes of the segment that it takes, slack included.
-    pub claimed: AtomicU64,
+    /// Its bytes are dead wherever they lie.
+    buried: AtomicBool,
+    /// Damage was found where it lies: it stays there.
+    stuck: AtomicBool,
     /// Odd while `len` and the checksums do not fit each other.
     changes: AtomicU64,
     windows: Box<[Window]>,
+}
+
+impl Place {
+    /// At `offset` of `segment`, of which it takes `claimed` bytes.
+    pub fn new(segment: Arc<Segment>, offset: u64, claimed: u64) -> Self {
+        Place { segment, offset, claimed: AtomicU64::new(claimed) }
+    }
+
+    /// For the appender when it lets go: it takes fewer bytes.
+    pub fn set_claimed(&self, claimed: u64) {
+        self.claimed.store(claimed, Ordering::SeqCst);
+    }
+
+    fn give_up(&self, mut count: impl FnMut(&Arc<Segment>, u64)) {
+        let claimed = self.claimed.swap(0, Ordering::SeqCst);
+        if claimed > 0 {
+            count(&self.segment, claimed);
+        }
+    }
 }
 
 /// One checksum: its value in the low half, then the flags.
@@ -46,7 +68,7 @@ impl Placed {
     /// A run to be filled from now on: what is written needs no verifying.
     pub fn fresh(start: u64, offset: u64, epoch: u64, segment: Arc<Segment>, claimed: u64) -> Self {
         let windows = (0..claimed.div_ceil(WINDOW)).map(|_| Window(AtomicU64::new(VERIFIED))).collect();
-        Self::new(start, epoch, Place { segment, offset }, 0, claimed, windows)
+        Self::new(start, epoch, Place::new(segment, offset, claimed), 0, windows)
     }
 
     /// A run as recovery found it.
@@ -60,13 +82,14 @@ impl Placed {
     ) -> Self {
         assert_eq!(crcs.len() as u64, len.div_ceil(WINDOW), "one checksum per window");
         let windows = crcs.map(|crc| Window(AtomicU64::new(KNOWN | u64::from(crc)))).collect();
-        Self::new(start, epoch, Place { segment, offset }, len, len, windows)
+        Self::new(start, epoch, Place::new(segment, offset, len), len, windows)
     }
 
-    fn new(start: u64, epoch: u64, place: Place, len: u64, claimed: u64, windows: Box<[Window]>) -> Self {
+    fn new(start: u64, epoch: u64, place: Place, len: u64, windows: Box<[Window]>) -> Self {
         let place = ArcSwapOption::from_pointee(place);
-        let [len, claimed, changes] = [len, claimed, 0].map(AtomicU64::new);
-        Placed { start, epoch, place, len, claimed, changes, windows }
+        let [len, changes] = [len, 0].map(AtomicU64::new);
+        let [buried, stuck] = [false; 2].map(AtomicBool::new);
+        Placed { start, epoch, place, buried, stuck, len, changes, windows }
     }
 
     /// Where it lies; `None` once the stream's start passed it.
@@ -75,9 +98,39 @@ impl Placed {
     }
 
     /// For the owner: it lies there from now on, or nowhere. Returns where it lay.
-    #[allow(dead_code, reason = "for those who empty segments and trim streams")]
     pub fn move_to(&self, place: Option<Place>) -> Option<Arc<Place>> {
         self.place.swap(place.map(Arc::new))
+    }
+
+    /// Damage was found: it is not moved.
+    pub fn set_stuck(&self) {
+        self.stuck.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it lies in a segment that is being emptied.
+    pub fn is_to_move(&self) -> bool {
+        !self.stuck.load(Ordering::Relaxed)
+            && self.place.load().as_ref().is_some_and(|place| place.segment.is_emptying())
+    }
+
+    /// Its bytes are dead: calls `count` with the segment and how many, once for every place they lie in. Any shard
+    /// may bury, also while the owner moves the run.
+    pub fn bury(&self, mut count: impl FnMut(&Arc<Segment>, u64)) {
+        self.buried.store(true, Ordering::SeqCst);
+        if let Some(place) = self.place() {
+            place.give_up(&mut count);
+        }
+    }
+
+    /// After [`Placed::move_to`]: gives up the old place, and the new one too if the run was buried meanwhile.
+    pub fn moved(&self, before: &Place, mut count: impl FnMut(&Arc<Segment>, u64)) {
+        before.give_up(&mut count);
+        // Whoever buries says so first and looks for the place afterwards; here it is the other way round.
+        if self.buried.load(Ordering::SeqCst)
+            && let Some(place) = self.place()
+        {
+            place.give_up(&mut count);
+        }
     }
 
     /// Bytes that it has.
