@@ -202,11 +202,11 @@ impl Appender {
         }
         self.active.borrow().check()?;
         let seq = self.core.decide_end(&self.active.borrow(), end);
-        let ending = checkpoint::round::State::ending(&self.core, seq);
+        let untold = checkpoint::round::State::untold(&self.core, seq);
         self.core.nudge();
         self.core.committed(seq).await?;
         tail.end(end, self.core.wake_for(&tail));
-        drop(ending);
+        drop(untold);
         self.let_go();
         self.core.deliver_wakes();
         Ok(len)

@@ -14,6 +14,7 @@
 
 use super::Health;
 use super::bulk::segment::{HEADER, Segment};
+use super::checkpoint::{self, round::Untold};
 use super::core::Core;
 use super::error::StoreError;
 use super::journal::record::{Mark, Record};
@@ -141,6 +142,7 @@ struct Copied {
     entry: Rc<Entry>,
     start: u64,
     place: Place,
+    untold: Untold,
 }
 
 /// Walks all names and moves what lies in segments that are to be emptied.
@@ -246,7 +248,8 @@ async fn copy(core: &Rc<Core>, entry: &Rc<Entry>, index: usize) -> Result<Option
     let seq = core.decide(&Record::Moved(mark), tail.key_hash());
     core.nudge();
     let place = Place::new(to.segment.clone(), to.offset, to.capacity);
-    Ok(Some((len, Copied { seq, entry: entry.clone(), start: run.start, place })))
+    let untold = checkpoint::round::State::untold(core, seq);
+    Ok(Some((len, Copied { seq, entry: entry.clone(), start: run.start, place, untold })))
 }
 
 /// Copies window by window; false when one of them is not what it should be. Blocks.
@@ -274,13 +277,14 @@ async fn settle(core: &Rc<Core>, copied: &mut Vec<Copied>) -> Result<(), StoreEr
         core.progress.wait().await;
     }
     for moved in copied.drain(..) {
-        let Copied { seq, entry, start, place } = moved;
+        let Copied { seq, entry, start, place, untold } = moved;
         if core.sync.void(seq).is_some() || seq > core.journal.borrow().synced_seq() {
             // Void: what was copied is garbage, and the next start finds it so.
             continue;
         }
         let Some((_, run)) = entry.tail.runs().last_where(|run| run.start <= start) else { continue };
         critical(|| move_run(core, run, place));
+        drop(untold);
     }
     Ok(())
 }

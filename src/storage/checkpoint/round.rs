@@ -125,8 +125,8 @@ pub struct State {
     wanted_at: Cell<u64>,
     threshold: u64,
     next_chunk: Cell<u32>,
-    /// Ends of streams that are in the journal and not told in memory.
-    ending: RefCell<BTreeSet<u64>>,
+    /// Sequences of records that may be durable and are not told in memory: ends of streams, moves of runs.
+    untold: RefCell<BTreeSet<u64>>,
 }
 
 /// What recovery knows about a shard's side.
@@ -151,7 +151,7 @@ impl State {
             wanted_at: Cell::new(parts.segment_len),
             threshold: parts.segment_len,
             next_chunk: Cell::new(parts.next_chunk),
-            ending: RefCell::default(),
+            untold: RefCell::default(),
         }
     }
 
@@ -171,10 +171,11 @@ impl State {
         }
     }
 
-    /// The end of a stream is in the journal and not yet told; until the returned value is dropped.
-    pub(in super::super) fn ending(core: &Rc<Core>, seq: u64) -> Ending {
-        core.checkpoint.ending.borrow_mut().insert(seq);
-        Ending { core: core.clone(), seq }
+    /// The record with this sequence is decided, and told in memory only when the returned value is dropped: until
+    /// then no checkpoint covers it.
+    pub(in super::super) fn untold(core: &Rc<Core>, seq: u64) -> Untold {
+        core.checkpoint.untold.borrow_mut().insert(seq);
+        Untold { core: core.clone(), seq }
     }
 
     fn say(&self, core: &Core, round: u32, what: What) {
@@ -183,15 +184,15 @@ impl State {
     }
 }
 
-/// See [`State::ending`].
-pub struct Ending {
+/// See [`State::untold`].
+pub struct Untold {
     core: Rc<Core>,
     seq: u64,
 }
 
-impl Drop for Ending {
+impl Drop for Untold {
     fn drop(&mut self) {
-        self.core.checkpoint.ending.borrow_mut().remove(&self.seq);
+        self.core.checkpoint.untold.borrow_mut().remove(&self.seq);
     }
 }
 
@@ -425,8 +426,8 @@ impl Core {
     /// Up to where the journal is durable and everything that it says is told in memory.
     fn told_seq(&self) -> u64 {
         let synced = self.journal.borrow().synced_seq();
-        let ending = self.checkpoint.ending.borrow();
-        ending.first().map_or(synced, |&first| synced.min(first - 1))
+        let untold = self.checkpoint.untold.borrow();
+        untold.first().map_or(synced, |&first| synced.min(first - 1))
     }
 
     /// Has a checkpoint written; false when there is none because a shard could not join.
