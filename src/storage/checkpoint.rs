@@ -21,14 +21,15 @@ use super::ahead::Place;
 use super::error::{OpenError, Unreadable};
 use super::extent::LogId;
 use super::header::Kind;
+use super::twice::{self, Copy};
 use crate::runtime::Disk;
 use serde::{Deserialize, Serialize};
-use std::io::{self, ErrorKind};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 /// The two copies, in the order in which they are written.
-const NAMES: [&str; 2] = ["MANIFEST", "MANIFEST.2"];
+pub const NAMES: [&str; 2] = ["MANIFEST", "MANIFEST.2"];
 
 /// What a checkpoint consists of and what it covers.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -85,22 +86,25 @@ pub struct Chunks {
 }
 
 impl Manifest {
+    /// Both copies. Blocks.
+    pub fn read(disk: &dyn Disk, place: &Place) -> Result<[Copy<Manifest>; 2], OpenError> {
+        let paths = NAMES.map(|name| directory(place).join(name));
+        twice::read(disk, &paths, |_, bytes| Ok(Manifest::decode(bytes)))
+    }
+
     /// Reads the newer whole copy; `None` when there never was one. Blocks.
     pub fn load(disk: &dyn Disk, place: &Place) -> Result<Option<Manifest>, OpenError> {
         let mut found = Vec::new();
         let mut broken = None;
-        for name in NAMES {
+        for (copy, name) in Manifest::read(disk, place)?.into_iter().zip(NAMES) {
             let path = directory(place).join(name);
-            match disk.read(&path) {
-                Ok(bytes) => match Manifest::decode(&bytes) {
-                    Some(manifest) => found.push(manifest),
-                    None => {
-                        tracing::error!(path = %path.display(), "a copy of the checkpoint's manifest is damaged");
-                        broken = Some(path);
-                    }
-                },
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(OpenError::Io(path, error)),
+            match copy {
+                Copy::Whole(manifest) => found.push(manifest),
+                Copy::Missing => {}
+                Copy::Damaged => {
+                    tracing::error!(path = %path.display(), "a copy of the checkpoint's manifest is damaged");
+                    broken = Some(path);
+                }
             }
         }
         match (found.into_iter().max_by_key(|manifest| manifest.number), broken) {
@@ -125,8 +129,8 @@ impl Manifest {
 
     fn decode(bytes: &[u8]) -> Option<Manifest> {
         let split = bytes.iter().position(|&byte| byte == b'\n')?;
-        let (document, crc) = (&bytes[..split], std::str::from_utf8(&bytes[split..]).ok()?.trim());
-        let whole = u32::from_str_radix(crc, 16).ok()? == crc32fast::hash(document);
+        let (document, rest) = bytes.split_at(split);
+        let whole = rest == format!("\n{:08x}\n", crc32fast::hash(document)).as_bytes();
         if whole { serde_json::from_slice(document).ok() } else { None }
     }
 
@@ -149,9 +153,12 @@ impl Manifest {
     }
 }
 
+/// Where chunks and manifests lie, in the data directory.
+pub const DIRECTORY: &str = "checkpoint";
+
 /// Where chunks and manifests lie.
 pub fn directory(place: &Place) -> PathBuf {
-    place.dir.join("checkpoint")
+    place.dir.join(DIRECTORY)
 }
 
 /// The shard and the number in a chunk's file name.
@@ -203,10 +210,12 @@ mod tests {
         };
         let bytes = manifest.encode().unwrap();
         assert_eq!(Manifest::decode(&bytes), Some(manifest));
-        for at in 0..bytes.len() - 1 {
-            let mut flipped = bytes.clone();
-            flipped[at] ^= 0x04;
-            assert_eq!(Manifest::decode(&flipped), None, "byte {at}");
+        for at in 0..bytes.len() {
+            for bit in 0..8 {
+                let mut flipped = bytes.clone();
+                flipped[at] ^= 1 << bit;
+                assert_eq!(Manifest::decode(&flipped), None, "byte {at}");
+            }
         }
     }
 

@@ -131,6 +131,8 @@ pub enum Unreadable {
     Hash,
     /// It is not there, although segments are.
     Missing,
+    /// It holds nothing of a data directory.
+    NoData,
     /// A segment's header is another's: of another data directory, or of another place in this one.
     Header,
     /// Neither copy of the checkpoint's manifest is whole.
@@ -160,6 +162,7 @@ impl fmt::Display for Unreadable {
         f.write_str(match self {
             Unreadable::Format => "not a format description of this program",
             Unreadable::Hash => "names are placed by an unknown hash; known is xxh3-64",
+            Unreadable::NoData => "no data directory: neither FORMAT nor a journal is there",
             Unreadable::Missing => {
                 "missing, as is its copy, although there are segments; put it back from a backup"
             }

@@ -43,6 +43,7 @@ mod core;
 mod error;
 mod extent;
 pub mod header;
+pub mod inspect;
 pub mod journal;
 mod names;
 mod peers;
@@ -52,6 +53,7 @@ mod recovery;
 mod sync;
 mod tail;
 mod tally;
+mod twice;
 mod window;
 
 pub use append::Appender;

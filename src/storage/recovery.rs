@@ -5,11 +5,12 @@
 //! the page cache what a power cut would still take. Invariant: nothing is removed that a durable record needs.
 //! Runs before shards serve, on any thread; blocks.
 
-mod format;
+pub(super) mod finding;
+pub(super) mod format;
 mod moved;
 mod parts;
-mod replay;
-mod settle;
+pub(super) mod replay;
+pub(super) mod settle;
 
 use super::ahead::{self, Place, segment_number};
 use super::bulk::segment::Segment;
@@ -26,11 +27,12 @@ use super::placement::owner_of;
 use super::tally::Tally;
 use super::{LOCK, Options, ShardImage, Shared};
 use crate::runtime::{Disk, File, ShardId};
+use finding::Finding;
 use format::Format;
 use moved::Moved;
 use replay::{Facts, LogEnd, checked_header};
-use settle::Segments;
-use std::collections::{BTreeMap, BTreeSet};
+use settle::{Loss, Segments};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -52,33 +54,23 @@ pub(super) fn open_all(
         let path = dir.join(name);
         disk.create_dir(&path).map_err(io(&path))?;
     }
-    let manifest = Manifest::load(&**disk, &place)?;
-    let before = manifest.clone().unwrap_or_default();
-    let mut facts = Facts::default();
-    let mut ends = Vec::new();
     for &log in &format.logs {
         for kind in [Kind::Journal, Kind::Bulk] {
             let path = place.log_dir(kind, log);
             disk.create_dir(&path).map_err(io(&path))?;
         }
-        ends.push(replay::replay(&**disk, &place, log, before.covered(log), &mut facts)?);
     }
-    facts.boot_max = facts.boot_max.max(before.boot);
+    let tally = Tally::new();
+    let Look { manifest, facts, mut ends, mut bulk, mut owned } =
+        look(&**disk, &place, &format.logs, options.shards, &tally)?;
+    let before = manifest.clone().unwrap_or_default();
     if facts.boot_max >= format.boot {
         tracing::error!(boot = format.boot, found = facts.boot_max, "FORMAT is older than the journals");
         let raised = Format::raise(&**disk, dir, facts.boot_max + 1)?;
         format = Format { shards_before: format.shards_before, ..raised };
     }
-    for used in &before.segments {
-        facts.use_bulk(LogId(used.log), used.number, used.used);
-    }
-    facts.epoch_max = facts.epoch_max.max(before.epoch_floor);
-    let mut bulk = open_bulk(&**disk, &place, &format.logs, &before, &facts, options.shards)?;
-    let ended = parts::read(&**disk, &place, &before, &bulk.segments, options.shards, &mut facts)?;
     let mut images = Vec::new();
     let useless: Vec<PathBuf> = ends.iter().flat_map(|end| end.useless.clone()).collect();
-    let tally = Tally::new();
-    let mut owned = settle_names(&mut facts, &bulk.segments, ended, &tally);
     // From here on something changes. What was found becomes durable; then the cuts do, in logs that do not say
     // yet that anything more is durable, or a mark that was not believed would be believed by the next start if
     // its log outlived the cut's. Only then garbage goes.
@@ -96,7 +88,10 @@ pub(super) fn open_all(
     for path in &useless {
         disk.remove(path).map_err(io(path))?;
     }
-    remove_others(&**disk, &place, &before, None).map_err(io(&directory(&place)))?;
+    if facts.lost_unknown == 0 {
+        // With losses, a manifest may be among them, and these chunks what it named.
+        remove_others(&**disk, &place, &before, None).map_err(io(&directory(&place)))?;
+    }
     let mut current = manifest;
     let refused = facts.lost_unknown > 0;
     // Logs without a shard are read for ever unless a checkpoint stands in for them.
@@ -151,6 +146,61 @@ pub(super) fn open_all(
     Ok(images)
 }
 
+/// What a data directory holds: read and settled, and nothing of it changed.
+pub(super) struct Look {
+    pub(super) manifest: Option<Manifest>,
+    pub(super) facts: Facts,
+    pub(super) ends: Vec<LogEnd>,
+    pub(super) bulk: Bulk,
+    pub(super) owned: Owned,
+}
+
+/// Reads everything that a start needs.
+pub(super) fn look(
+    disk: &dyn Disk,
+    place: &Place,
+    logs: &[LogId],
+    shards: usize,
+    tally: &Tally,
+) -> Result<Look, OpenError> {
+    let manifest = Manifest::load(disk, place)?;
+    let before = manifest.clone().unwrap_or_default();
+    let mut facts = Facts::default();
+    let mut ends = Vec::new();
+    for &log in logs {
+        ends.push(replay::replay(disk, place, log, before.covered(log), &mut facts)?);
+    }
+    facts.boot_max = facts.boot_max.max(before.boot);
+    for used in &before.segments {
+        facts.use_bulk(LogId(used.log), used.number, used.used);
+    }
+    facts.epoch_max = facts.epoch_max.max(before.epoch_floor);
+    for end in ends.iter().filter(|end| end.position.is_none()) {
+        // A shard writes its journal before anything else, and the last segment of it stays, until a checkpoint that
+        // covers the log is of fewer shards.
+        let wrote = || facts.bulk_used.keys().any(|(log, _)| *log == end.log);
+        let served = end.log.0 < before.shards || (before.covered(end.log).is_none() && wrote());
+        if served {
+            let dir = place.log_dir(Kind::Journal, end.log);
+            tracing::error!(dir = %dir.display(), "there was a journal and there is none");
+            facts.findings.push(Finding::NoJournal { dir });
+            facts.lost_unknown += 1;
+        }
+    }
+    let bulk = open_bulk(disk, place, logs, &before, &mut facts, shards)?;
+    let ended = parts::read(disk, place, &before, &bulk.segments, shards, &mut facts)?;
+    let owned = settle_names(&mut facts, &bulk.segments, ended, tally);
+    Ok(Look { manifest, facts, ends, bulk, owned })
+}
+
+/// The names in a directory; none in one that is not there.
+fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<String>, OpenError> {
+    match disk.list(dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        listed => listed.map_err(io(dir)),
+    }
+}
+
 /// Names the file in an error of the system.
 fn io(path: &Path) -> impl FnOnce(std::io::Error) -> OpenError {
     move |error| OpenError::Io(path.to_owned(), error)
@@ -180,8 +230,8 @@ fn take_lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn Send + Sync>, OpenEr
 }
 
 /// The bulk files, and the next number of each log.
-struct Bulk {
-    segments: Segments,
+pub(super) struct Bulk {
+    pub(super) segments: Segments,
     numbers: BTreeMap<LogId, u32>,
     /// Files that no mark ever named: made ahead.
     unused: Vec<PathBuf>,
@@ -192,7 +242,7 @@ fn open_bulk(
     place: &Place,
     logs: &[LogId],
     before: &Manifest,
-    facts: &Facts,
+    facts: &mut Facts,
     shards: usize,
 ) -> Result<Bulk, OpenError> {
     let mut bulk = Bulk { segments: Segments::new(), numbers: BTreeMap::new(), unused: Vec::new() };
@@ -205,7 +255,7 @@ fn open_bulk(
     }
     for &log in logs {
         let dir = place.log_dir(Kind::Bulk, log);
-        let names = disk.list(&dir).map_err(io(&dir))?;
+        let names = list(disk, &dir)?;
         for number in names.iter().filter_map(|name| segment_number(Kind::Bulk, name)) {
             bulk.take_number(log, number);
             let path = place.segment_path(Kind::Bulk, log, number);
@@ -217,6 +267,8 @@ fn open_bulk(
             let mut page = vec![0; HEADER as usize];
             file.read_at(&mut page, 0).map_err(io(&path))?;
             let header = checked_header(place, Kind::Bulk, log, number, &page, &path)?;
+            facts.note_header(&path, &header, &page, Some((log, number)));
+            facts.note_length(&path, &page, file.len(), Some((log, number)));
             // Bytes behind the last mark were never published. What goes on there begins on a page of its own.
             let used = used.next_multiple_of(4096).min(file.len()).max(HEADER);
             let segment = Segment::new(log, number, header.generation, file, Arc::new(path), shards, used);
@@ -274,8 +326,12 @@ impl Bulk {
 }
 
 /// What each shard owns.
-struct Owned {
-    names: Vec<Vec<Entry>>,
+pub(super) struct Owned {
+    pub(super) names: Vec<Vec<Entry>>,
+    /// Names of which nothing is left but the marks of their streams, by placement hash.
+    pub(super) nameless: BTreeSet<u64>,
+    /// What streams miss, by their names' placement hashes.
+    pub(super) losses: Vec<(u64, Vec<Loss>)>,
     raised: Vec<Vec<Raised>>,
     damaged: Vec<BTreeSet<u64>>,
     unsynced: Vec<(Arc<Segment>, Range<u64>)>,
@@ -298,11 +354,17 @@ fn settle_names(facts: &mut Facts, segments: &Segments, ended: Vec<Vec<Entry>>, 
     let mut owned = Owned {
         names: ended,
         raised: (0..shards).map(|_| Vec::new()).collect(),
+        nameless: BTreeSet::new(),
+        losses: Vec::new(),
         damaged: vec![BTreeSet::new(); shards],
         unsynced: Vec::new(),
     };
+    let mut latest = HashMap::new();
     for (key, fact) in std::mem::take(&mut facts.names) {
         let key_hash = key.hash();
+        if facts.lost_unknown > 0 {
+            latest.insert(key_hash, fact.version);
+        }
         let owner = owner_of(key_hash, shards).index();
         // What was lost before the name's last record was about a stream that is gone.
         for lost in [&mut facts.lost_names, &mut facts.lost_marks] {
@@ -313,8 +375,9 @@ fn settle_names(facts: &mut Facts, segments: &Segments, ended: Vec<Vec<Entry>>, 
         let Some(stands) = fact.stands else { continue };
         let settled = settle::settle(facts, segments, fact.version, &key, shards);
         owned.unsynced.extend(settled.unsynced);
-        if settled.damaged {
+        if !settled.losses.is_empty() {
             owned.damaged[owner].insert(key_hash);
+            owned.losses.push((key_hash, settled.losses));
         }
         if let Some((epoch, cut)) = settled.raised {
             let (mark, uid) = (settled.last_mark, fact.version);
@@ -330,10 +393,26 @@ fn settle_names(facts: &mut Facts, segments: &Segments, ended: Vec<Vec<Entry>>, 
         tally.count(&entry);
         owned.names[owner].push(entry);
     }
+    if facts.lost_unknown > 0 {
+        owned.nameless = nameless(facts, &latest);
+    }
+    for &key_hash in &owned.nameless {
+        owned.damaged[owner_of(key_hash, shards).index()].insert(key_hash);
+    }
     for (&key_hash, _) in facts.lost_names.iter().filter(|(_, lost)| !lost.is_empty()) {
         owned.damaged[owner_of(key_hash, shards).index()].insert(key_hash);
     }
     owned
+}
+
+/// Names whose record is among the lost ones of which nothing is known: marks are there of a stream that no name
+/// refers to, and no later record of the name says that it is gone.
+fn nameless(facts: &Facts, latest: &HashMap<u64, u64>) -> BTreeSet<u64> {
+    let left = facts.marks.iter().filter_map(|(uid, marks)| {
+        let fact = marks.iter().find(|fact| !fact.unsynced && fact.key_hash != 0)?;
+        latest.get(&fact.key_hash).is_none_or(|version| version < uid).then_some(fact.key_hash)
+    });
+    left.collect()
 }
 
 /// Makes durable what was found and nobody said is. It is written again, byte for byte, before it is synced: if a

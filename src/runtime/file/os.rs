@@ -199,6 +199,61 @@ impl Disk for OsDisk {
     }
 }
 
+/// The machine's file systems, to be looked at: whatever would change a byte is refused.
+pub struct ReadOnlyDisk;
+
+impl ReadOnlyDisk {
+    fn refused<T>() -> io::Result<T> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+}
+
+impl Disk for ReadOnlyDisk {
+    fn create(&self, _: &Path, _: u64) -> io::Result<File> {
+        Self::refused()
+    }
+
+    fn open(&self, path: &Path) -> io::Result<File> {
+        let fd = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        Ok(File::new(OsFile::from_fd(fd)?))
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        OsDisk.read(path)
+    }
+
+    fn replace(&self, _: &Path, _: &[u8]) -> io::Result<()> {
+        Self::refused()
+    }
+
+    fn create_dir(&self, _: &Path) -> io::Result<()> {
+        Self::refused()
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        OsDisk.list(path)
+    }
+
+    fn rename(&self, _: &Path, _: &Path) -> io::Result<()> {
+        Self::refused()
+    }
+
+    fn remove(&self, _: &Path) -> io::Result<()> {
+        Self::refused()
+    }
+
+    fn sync_dir(&self, _: &Path) -> io::Result<()> {
+        Self::refused()
+    }
+
+    /// The lock of a file that is there already.
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>> {
+        let fd = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(Box::new(fd))
+    }
+}
+
 fn allocate(fd: &OwnedFd, len: u64) -> io::Result<()> {
     loop {
         match rustix::fs::fallocate(fd, FallocateFlags::empty(), 0, len) {

@@ -82,6 +82,11 @@ impl Segment {
         self.claimed.fetch_add(len, Ordering::Relaxed);
     }
 
+    /// Bytes that recovery found alive.
+    pub fn claimed(&self) -> u64 {
+        self.claimed.load(Ordering::Relaxed)
+    }
+
     /// For recovery, once every claim was made: the rest of what was handed out is dead.
     pub fn count_unclaimed_as_dead(&self, shard: usize) {
         self.add_dead(shard, (self.used() - HEADER).saturating_sub(self.claimed.load(Ordering::Relaxed)));

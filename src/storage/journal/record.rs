@@ -196,6 +196,35 @@ pub fn is_about_the_log(kind: u8) -> bool {
     matches!(kind, BOOT | SYNC_MARK | ABORT)
 }
 
+/// The name in a record whose payload is damaged, if it still has the placement hash that the header tells. `bytes`
+/// begin with the record.
+pub fn key_in(header: &Header, bytes: &[u8]) -> Option<Key> {
+    let payload = bytes.get(HEADER_LEN..)?.get(..header.payload_len as usize)?;
+    let key = match decode_payload(header.kind, payload)? {
+        Record::Name { space, key, .. } | Record::Delete { space, key, .. } => Key::new(space, &key),
+        Record::Stream(snapshot) => Key::new(snapshot.space, &snapshot.key),
+        _ => return None,
+    };
+    (key.hash() == header.key_hash).then_some(key)
+}
+
+/// What a record of `kind` is called.
+pub fn kind_name(kind: u8) -> &'static str {
+    match kind {
+        BOOT => "boot",
+        NAME => "name",
+        DELETE => "delete",
+        MARK => "mark",
+        EPOCH => "epoch",
+        SYNC_MARK => "sync mark",
+        ABORT => "abort",
+        STREAM => "stream",
+        RUNS => "runs",
+        MOVED => "moved",
+        _ => "unknown",
+    }
+}
+
 impl Header {
     /// Bytes of the whole record with its padding.
     pub fn record_len(&self) -> usize {

@@ -12,11 +12,11 @@ use super::super::error::{OpenError, Unreadable};
 use super::super::extent::LogId;
 use super::super::header::VERSION;
 use super::super::placement::HASH_NAME;
+use super::super::twice::{self, Copy};
 use super::io;
 use crate::runtime::Disk;
 use crate::runtime::entropy::Entropy;
 use serde::{Deserialize, Serialize};
-use std::io::ErrorKind;
 use std::path::Path;
 
 /// What `FORMAT` says.
@@ -34,19 +34,8 @@ pub struct Format {
 /// The copies, the one that is written last first.
 pub const NAMES: [&str; 2] = ["FORMAT", "FORMAT.2"];
 
-/// One copy.
-#[derive(Debug)]
-pub enum Copy {
-    /// There is no such file.
-    Missing,
-    /// It is not what it was when it was written.
-    Damaged,
-    /// As it was written.
-    Whole(Document),
-}
-
 /// The JSON.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Document {
     format: u32,
     hash: String,
@@ -96,31 +85,23 @@ impl Format {
 }
 
 /// Both copies. An error when one of them is of a newer release or names an unknown hash.
-pub fn read(disk: &dyn Disk, dir: &Path) -> Result<[Copy; 2], OpenError> {
+pub fn read(disk: &dyn Disk, dir: &Path) -> Result<[Copy<Document>; 2], OpenError> {
     let mut newer = None;
-    let mut copies = [const { Copy::Missing }; 2];
-    for (copy, name) in copies.iter_mut().zip(NAMES) {
-        let path = dir.join(name);
-        *copy = match disk.read(&path) {
-            Ok(bytes) => match parse(&bytes) {
-                Parsed::Whole(document) if document.hash != HASH_NAME => {
-                    return Err(OpenError::Unreadable { path, why: Unreadable::Hash });
-                }
-                Parsed::Whole(document) => Copy::Whole(document),
-                Parsed::Damaged => Copy::Damaged,
-                Parsed::Newer { found, certain } => {
-                    let error = OpenError::Newer { path, found, newest: VERSION };
-                    if certain {
-                        return Err(error);
-                    }
-                    newer.get_or_insert(error);
-                    Copy::Damaged
-                }
-            },
-            Err(error) if error.kind() == ErrorKind::NotFound => Copy::Missing,
-            Err(error) => return Err(io(&path)(error)),
-        };
-    }
+    let copies = twice::read(disk, &NAMES.map(|name| dir.join(name)), |path, bytes| match parse(bytes) {
+        Parsed::Whole(document) if document.hash != HASH_NAME => {
+            Err(OpenError::Unreadable { path: path.to_owned(), why: Unreadable::Hash })
+        }
+        Parsed::Whole(document) => Ok(Some(document)),
+        Parsed::Damaged => Ok(None),
+        Parsed::Newer { found, certain } => {
+            let error = OpenError::Newer { path: path.to_owned(), found, newest: VERSION };
+            if certain {
+                return Err(error);
+            }
+            newer.get_or_insert(error);
+            Ok(None)
+        }
+    })?;
     // A version that is only the work of a wrong bit has a whole copy beside it.
     match newer {
         Some(error) if !copies.iter().any(|copy| matches!(copy, Copy::Whole(_))) => Err(error),
@@ -163,7 +144,7 @@ const CRC_DIGITS: usize = 8;
 
 impl Document {
     /// The whole copy that counts; `None` when there never was one.
-    pub fn newest(disk: &dyn Disk, dir: &Path, copies: [Copy; 2]) -> Result<Option<Self>, OpenError> {
+    pub fn newest(disk: &dyn Disk, dir: &Path, copies: [Copy<Self>; 2]) -> Result<Option<Self>, OpenError> {
         let mut whole = Vec::new();
         let mut damaged = false;
         for (copy, name) in copies.into_iter().zip(NAMES) {
@@ -195,6 +176,21 @@ impl Document {
         u64::from_str_radix(&self.secret, 16).ok()
     }
 
+    /// Whether it was written with a second copy beside it.
+    pub fn has_crc(&self) -> bool {
+        self.crc.is_some()
+    }
+
+    /// The last start.
+    pub fn boot(&self) -> u32 {
+        self.boot
+    }
+
+    /// Its version.
+    pub fn format(&self) -> u32 {
+        self.format
+    }
+
     /// The logs that exist.
     pub fn logs(&self) -> Vec<LogId> {
         self.logs.iter().copied().map(LogId).collect()
@@ -224,7 +220,7 @@ impl Document {
 }
 
 /// Whether there is a log, whatever is in it.
-fn has_logs(disk: &dyn Disk, dir: &Path) -> Result<bool, OpenError> {
+pub fn has_logs(disk: &dyn Disk, dir: &Path) -> Result<bool, OpenError> {
     let names = disk.list(dir).map_err(io(dir))?;
     Ok(names.iter().any(|name| name.starts_with("journal-")))
 }
@@ -255,15 +251,8 @@ mod tests {
     fn a_flipped_bit_anywhere_is_noticed() {
         let mut document = begin();
         document.logs = vec![0, 1, 7];
-        document.format = FORMAT_WITH_CRC.max(VERSION);
         let text = document.encode().expect("text");
-        let whole = |bytes: &[u8]| match serde_json::from_slice::<Version>(bytes) {
-            // What a release with that version would say.
-            Ok(Version { format }) if format <= document.format => {
-                crc_fits(bytes).unwrap_or(format < FORMAT_WITH_CRC)
-            }
-            _ => crc_fits(bytes) == Some(true),
-        };
+        let whole = |bytes: &[u8]| matches!(parse(bytes), Parsed::Whole(_));
         assert!(whole(&text));
         for at in 0..text.len() {
             for bit in 0..8 {

@@ -8,15 +8,16 @@ use super::super::ahead::Place;
 use super::super::checkpoint::{Chunks, Manifest};
 use super::super::error::OpenError;
 use super::super::extent::LogId;
-use super::super::header::{HEADER, Kind};
-use super::super::journal::record::{Mark, Record};
+use super::super::header::{HEADER, Kind, whole_copies};
+use super::super::journal::record::{self, Mark, Record};
 use super::super::journal::scan::{Expect, Found, scan};
 use super::super::journal::snapshot::{Piece, Runs, Snapshot};
 use super::super::names::Entry;
 use super::super::placement::{Key, owner_of};
 use super::super::tail::{Placed, Tail};
+use super::finding::{Finding, LostRecords};
 use super::io;
-use super::replay::{Facts, Lost, Written, checked_header};
+use super::replay::{Facts, Written, checked_header};
 use super::settle::Segments;
 use crate::runtime::Disk;
 use std::borrow::Cow;
@@ -53,8 +54,10 @@ pub fn read(
             all.append(&mut some);
         }
         facts.epoch_max = facts.epoch_max.max(rest.epoch_max);
-        rest.records.into_iter().for_each(|(written, record)| facts.learn_part(written, record));
+        rest.records.into_iter().for_each(|(at, key_hash, record)| facts.learn_part(at, key_hash, record));
         rest.lost.into_iter().for_each(|lost| facts.lose(lost));
+        facts.findings.extend(rest.findings);
+        facts.records += rest.read;
     }
     for &key_hash in &manifest.damaged {
         let log = LogId(owner_of(key_hash, manifest.shards.into()).0);
@@ -81,58 +84,88 @@ struct Reader<'a> {
 /// What one part holds.
 struct Rest {
     entries: Vec<Vec<Entry>>,
-    records: Vec<(Written, Record<'static>)>,
-    lost: Vec<Lost>,
+    records: Vec<(Written, u64, Record<'static>)>,
+    lost: Vec<LostRecords>,
+    findings: Vec<Finding>,
+    read: u64,
     epoch_max: u64,
 }
 
 impl Reader<'_> {
     fn part(&self, part: &Chunks) -> Result<Rest, OpenError> {
-        let entries = (0..self.shards).map(|_| Vec::new()).collect();
-        let mut rest = Rest { entries, records: Vec::new(), lost: Vec::new(), epoch_max: 0 };
-        let log = LogId(part.shard);
+        let mut rest = Rest {
+            entries: (0..self.shards).map(|_| Vec::new()).collect(),
+            records: Vec::new(),
+            lost: Vec::new(),
+            findings: Vec::new(),
+            read: 0,
+            epoch_max: 0,
+        };
         let mut first_seq = 1;
         for &(number, records) in &part.chunks {
-            let path = self.place.segment_path(Kind::Checkpoint, log, number);
-            let bytes = match self.disk.read(&path) {
-                Ok(bytes) => bytes,
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-                Err(error) => return Err(io(&path)(error)),
-            };
-            let header = checked_header(self.place, Kind::Checkpoint, log, number, &bytes, &path)?;
-            let content = bytes.get(HEADER as usize..).unwrap_or_default();
-            let next_seq = first_seq + records;
-            let expect = Expect {
-                generation: header.generation,
-                first_seq,
-                boot: 0,
-                synced_seq: next_seq - 1,
-                next_seq: Some(next_seq),
-            };
-            for found in scan(content, expect) {
-                match found {
-                    Found::Record { header, record, .. } => {
-                        self.take(log, header.key_hash, record, &mut rest)
-                    }
-                    Found::Damaged { at, from_seq, to_seq, header } => {
-                        let path = path.display();
-                        tracing::error!(%path, at, from_seq, to_seq, "records of a checkpoint are damaged");
-                        let header = header.map(|header| (header.kind, header.key_hash));
-                        let (written, count) = (written(self.manifest, log), to_seq - from_seq);
-                        rest.lost.push(Lost { written, header, count });
-                    }
-                    // A chunk that was cut short is missing its last records.
-                    Found::Tail { next_seq: reached, .. } if reached < next_seq => {
-                        tracing::error!(path = %path.display(), reached, "a chunk of a checkpoint is cut short");
-                        let (written, count) = (written(self.manifest, log), next_seq - reached);
-                        rest.lost.push(Lost { written, header: None, count });
-                    }
-                    Found::Tail { .. } => {}
-                }
-            }
-            first_seq = next_seq;
+            self.chunk(LogId(part.shard), number, first_seq, records, &mut rest)?;
+            first_seq += records;
         }
         Ok(rest)
+    }
+
+    fn chunk(
+        &self,
+        log: LogId,
+        number: u32,
+        first_seq: u64,
+        records: u64,
+        rest: &mut Rest,
+    ) -> Result<(), OpenError> {
+        let path = self.place.segment_path(Kind::Checkpoint, log, number);
+        let (bytes, missing) = match self.disk.read(&path) {
+            Ok(bytes) => (bytes, None),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => (Vec::new(), Some(path.clone())),
+            Err(error) => return Err(io(&path)(error)),
+        };
+        let header = checked_header(self.place, Kind::Checkpoint, log, number, &bytes, &path)?;
+        let whole = whole_copies(&header, &bytes);
+        if missing.is_none() && whole != [true, true] {
+            rest.findings.push(Finding::Header { path: path.clone(), whole, bulk: None });
+        }
+        let content = bytes.get(HEADER as usize..).unwrap_or_default();
+        let next_seq = first_seq + records;
+        let expect = Expect {
+            generation: header.generation,
+            first_seq,
+            boot: 0,
+            synced_seq: next_seq - 1,
+            next_seq: Some(next_seq),
+        };
+        for found in scan(content, expect) {
+            match found {
+                Found::Record { at, header, record, mended } => {
+                    rest.read += 1;
+                    if mended {
+                        let (path, at) = (path.clone(), HEADER + at as u64);
+                        let record::Header { seq, kind, .. } = header;
+                        rest.findings.push(Finding::Mended { path, at, seq, kind });
+                    }
+                    self.take(log, header.key_hash, record, rest);
+                }
+                Found::Damaged { at, from_seq, to_seq, header } => {
+                    tracing::error!(path = %path.display(), at, from_seq, to_seq, "records of a checkpoint are damaged");
+                    rest.lost.push(LostRecords {
+                        path: path.clone(),
+                        at: HEADER + at as u64,
+                        written: written(self.manifest, log),
+                        from_seq,
+                        count: to_seq - from_seq,
+                        header: header.map(|header| (header.kind, header.key_hash)),
+                        key: header.and_then(|header| record::key_in(&header, &content[at..])),
+                        missing: missing.clone(),
+                    });
+                }
+                // A chunk that was cut short is told as damage up to its last record.
+                Found::Tail { next_seq: reached, .. } => debug_assert!(reached >= next_seq),
+            }
+        }
+        Ok(())
     }
 
     fn take(&self, log: LogId, key_hash: u64, record: Record<'_>, rest: &mut Rest) {
@@ -146,7 +179,7 @@ impl Reader<'_> {
             }
         }
         if let Some(record) = into_owned(record) {
-            rest.records.push((written(self.manifest, log), record));
+            rest.records.push((written(self.manifest, log), key_hash, record));
         }
     }
 

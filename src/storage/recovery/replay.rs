@@ -7,19 +7,20 @@ use super::super::ahead::{Place, segment_number};
 use super::super::checkpoint::Covered;
 use super::super::error::{OpenError, Unreadable};
 use super::super::extent::LogId;
-use super::super::header::{HEADER, Header, Kind};
-use super::super::journal::record::{Mark, Record, is_about_the_log, is_mark};
+use super::super::header::{HEADER, Header, Kind, noted_len, whole_copies};
+use super::super::journal::record::{self, Mark, Record, is_about_the_log, is_mark, key_in};
 use super::super::journal::scan::{Expect, Found, Survey, scan, survey};
 use super::super::journal::snapshot::Snapshot;
 use super::super::journal::writer::Older;
 use super::super::placement::Key;
-use super::io;
+use super::finding::{Finding, LostRecords};
 use super::parts::marks;
+use super::{io, list};
 use crate::runtime::Disk;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// When and where a record was written: later ones of the same name are greater within one log, and by start.
@@ -68,6 +69,8 @@ pub struct MarkFact {
     pub unsynced: bool,
     /// Of two places of one run, which is the later.
     pub rank: Rank,
+    /// The name that its record is about.
+    pub key_hash: u64,
     /// What it says.
     pub mark: Mark<'static>,
 }
@@ -108,18 +111,14 @@ pub struct Facts {
     pub lost_records: u64,
     /// The highest end of a mark in each bulk segment, void ones included.
     pub bulk_used: HashMap<(LogId, u32), u64>,
+    /// What is not as it was written.
+    pub findings: Vec<Finding>,
+    /// Records that were read.
+    pub records: u64,
+    /// Where a crash tore a log.
+    pub torn: Vec<(PathBuf, u64)>,
     /// Placement hashes of names that a journal speaks of.
     touched: HashSet<u64>,
-}
-
-/// Records that do not read any more.
-pub struct Lost {
-    /// When and where the first of them was written.
-    pub written: Written,
-    /// Its kind and placement hash, if that much is whole.
-    pub header: Option<(u8, u64)>,
-    /// How many.
-    pub count: u64,
 }
 
 /// Where a log goes on, and what has to be done before.
@@ -145,6 +144,7 @@ pub struct LogEnd {
 }
 
 struct SegmentFile {
+    number: u32,
     path: PathBuf,
     header: Header,
     survey: Survey,
@@ -159,7 +159,7 @@ pub fn replay(
     covered: Option<&Covered>,
     facts: &mut Facts,
 ) -> Result<LogEnd, OpenError> {
-    let (segments, mut useless, next_number) = look_at(disk, place, log)?;
+    let (segments, mut useless, next_number) = look_at(disk, place, log, facts)?;
     let next_number = next_number.max(covered.map_or(0, |covered| covered.journal_next));
     let covered = covered.map_or(0, |covered| covered.seq);
     let settled = segments.iter().map(|segment| segment.survey.settled_seq);
@@ -192,10 +192,10 @@ pub fn replay(
                 Found::Record { header, .. } if header.seq <= covered => {}
                 Found::Record { at, header, record, mended } => {
                     end.fresh_bytes += header.record_len() as u64;
+                    facts.records += 1;
                     facts.touched.insert(header.key_hash);
                     if mended {
-                        let path = segment.path.display();
-                        tracing::warn!(%path, at, seq = header.seq, "a bit of a record's header is wrong");
+                        facts.note_mended(&segment.path, at, &header);
                     }
                     let void = aborts.iter().any(|&(from, to)| (from..=to).contains(&header.seq));
                     let unsynced = header.seq > settled_seq;
@@ -205,7 +205,7 @@ pub fn replay(
                         place.end = at + header.record_len() as u64;
                     }
                     let written = Written { boot: header.boot, log, seq: header.seq };
-                    facts.learn(written, unsynced, void, record);
+                    facts.learn(written, unsynced, void, header.key_hash, record);
                 }
                 Found::Damaged { to_seq, .. } if to_seq <= covered + 1 => {}
                 Found::Damaged { from_seq, to_seq, header, at } => {
@@ -217,8 +217,22 @@ pub fn replay(
                         tracing::error!(%path, at, from_seq, to_seq, "journal records are damaged");
                         let written = header.map_or(0, |header| header.boot);
                         let written = Written { boot: written, log, seq: from_seq };
+                        let key = header.and_then(|header| key_in(&header, &content[at..]));
                         let header = header.map(|header| (header.kind, header.key_hash));
-                        facts.lose(Lost { written, header, count: to_seq - from_seq });
+                        let next = segments.get(index + 1);
+                        let missing = next
+                            .filter(|next| next.number > segment.number + 1)
+                            .map(|_| place.segment_path(Kind::Journal, log, segment.number + 1));
+                        facts.lose(LostRecords {
+                            path: segment.path.clone(),
+                            at: HEADER + at as u64,
+                            written,
+                            from_seq,
+                            count: to_seq - from_seq,
+                            header,
+                            key,
+                            missing,
+                        });
                     }
                 }
                 Found::Tail { valid_len, next_seq, boot: last_boot, torn } => {
@@ -230,6 +244,7 @@ pub fn replay(
                     if torn {
                         let path = segment.path.display();
                         tracing::info!(%path, valid_len, "cut a torn journal tail");
+                        facts.torn.push((segment.path.clone(), HEADER + valid_len as u64));
                     }
                 }
             }
@@ -246,9 +261,10 @@ fn look_at(
     disk: &dyn Disk,
     place: &Place,
     log: LogId,
+    facts: &mut Facts,
 ) -> Result<(Vec<SegmentFile>, Vec<PathBuf>, u32), OpenError> {
     let dir = place.log_dir(Kind::Journal, log);
-    let names = disk.list(&dir).map_err(io(&dir))?;
+    let names = list(disk, &dir)?;
     let mut numbers: Vec<u32> = names.iter().filter_map(|name| segment_number(Kind::Journal, name)).collect();
     numbers.sort_unstable();
     let mut segments = Vec::new();
@@ -258,7 +274,20 @@ fn look_at(
         let header = checked_header(place, Kind::Journal, log, number, &bytes, &path)?;
         let content = bytes.get(HEADER as usize..).unwrap_or_default();
         let blank = content.iter().all(|&byte| byte == 0);
-        segments.push(SegmentFile { path, header, survey: survey(content, header.generation), blank });
+        if facts.note_length(&path, &bytes, bytes.len() as u64, None) {
+            // What stood behind the cut, nobody can tell.
+            facts.lost_unknown += 1;
+        }
+        if !blank {
+            facts.note_header(&path, &header, &bytes, None);
+        }
+        segments.push(SegmentFile {
+            number,
+            path,
+            header,
+            survey: survey(content, header.generation),
+            blank,
+        });
     }
     // Made ahead and never written to. A blank one in the middle lost its content and stays for the scan.
     let used = segments.iter().rposition(|segment| !segment.blank).map_or(0, |last| last + 1);
@@ -302,7 +331,7 @@ impl Facts {
         *used = (*used).max(end);
     }
 
-    fn learn(&mut self, written: Written, unsynced: bool, void: bool, record: Record<'_>) {
+    fn learn(&mut self, written: Written, unsynced: bool, void: bool, key_hash: u64, record: Record<'_>) {
         self.boot_max = self.boot_max.max(written.boot);
         if let Record::Mark(mark) | Record::Moved(mark) = &record {
             self.use_bulk(mark.log, mark.segment, mark.offset.saturating_add(mark.len));
@@ -318,8 +347,8 @@ impl Facts {
                 self.name(space, key, uid, written, Some(stands));
             }
             Record::Delete { version, space, key } => self.name(space, key, version, written, None),
-            Record::Mark(mark) => self.mark(written, unsynced, Rank::Written, mark),
-            Record::Moved(mark) => self.mark(written, unsynced, Rank::Moved, mark),
+            Record::Mark(mark) => self.mark(written, unsynced, Rank::Written, key_hash, mark),
+            Record::Moved(mark) => self.mark(written, unsynced, Rank::Moved, key_hash, mark),
             Record::Epoch { uid, epoch, cut } => {
                 self.epoch_max = self.epoch_max.max(epoch);
                 self.epochs.entry(uid).or_default().insert(epoch, cut);
@@ -349,10 +378,10 @@ impl Facts {
         }
     }
 
-    fn mark(&mut self, written: Written, unsynced: bool, rank: Rank, mark: Mark<'_>) {
+    fn mark(&mut self, written: Written, unsynced: bool, rank: Rank, key_hash: u64, mark: Mark<'_>) {
         let mark = Mark { crcs: Cow::Owned(mark.crcs.into_owned()), ..mark };
         let marks = self.marks.entry(mark.uid).or_default();
-        let fact = MarkFact { written, unsynced, rank, mark };
+        let fact = MarkFact { written, unsynced, rank, key_hash, mark };
         // A later mark of the same run says all that an earlier one said, once it needs no proof.
         match marks.last_mut() {
             Some(last)
@@ -373,8 +402,37 @@ impl Facts {
         self.touched.contains(&key_hash)
     }
 
+    /// Takes note of a header that is not whole.
+    pub fn note_header(&mut self, path: &Path, header: &Header, page: &[u8], bulk: Option<(LogId, u32)>) {
+        let whole = whole_copies(header, page);
+        if whole != [true, true] {
+            tracing::warn!(path = %path.display(), ?whole, "a copy of the segment's header is damaged");
+            self.findings.push(Finding::Header { path: path.to_owned(), whole, bulk });
+        }
+    }
+
+    /// Takes note of a file of `len` bytes that is shorter than it was made; whether it is. One without a byte was
+    /// never used: a crash leaves one behind.
+    pub fn note_length(&mut self, path: &Path, page: &[u8], len: u64, bulk: Option<(LogId, u32)>) -> bool {
+        let made = noted_len(page);
+        let is_short = len > 0 && (len < made.unwrap_or(HEADER) || !len.is_multiple_of(4096));
+        if is_short {
+            tracing::error!(path = %path.display(), len, made, "this file was cut short");
+            self.findings.push(Finding::CutShort { path: path.to_owned(), len, made, bulk });
+        }
+        is_short
+    }
+
+    /// Takes note of a record of whose header one bit was put right.
+    pub fn note_mended(&mut self, path: &Path, at: usize, header: &record::Header) {
+        let (path, at) = (path.to_owned(), HEADER + at as u64);
+        let record::Header { seq, kind, .. } = *header;
+        tracing::warn!(path = %path.display(), at, seq, "a bit of a record's header is wrong");
+        self.findings.push(Finding::Mended { path, at, seq, kind });
+    }
+
     /// Takes note of records that do not read any more.
-    pub fn lose(&mut self, lost: Lost) {
+    pub fn lose(&mut self, lost: LostRecords) {
         self.lost_records += lost.count;
         let known = u64::from(lost.header.is_some());
         self.lost_unknown += lost.count.saturating_sub(known);
@@ -383,29 +441,32 @@ impl Facts {
             let by_hash = if is_mark(kind) { &mut self.lost_marks } else { &mut self.lost_names };
             by_hash.entry(key_hash).or_default().push(lost.written);
         }
+        self.findings.push(Finding::Records(lost));
     }
 
     /// Takes in a record of a checkpoint's part.
-    pub fn learn_part(&mut self, written: Written, record: Record<'static>) {
+    pub fn learn_part(&mut self, written: Written, key_hash: u64, record: Record<'static>) {
         match record {
-            Record::Stream(snapshot) => self.stream(written, snapshot),
+            Record::Stream(snapshot) => self.stream(written, key_hash, snapshot),
             Record::Runs { uid, runs } => {
-                marks(uid, &runs).for_each(|mark| self.mark(written, false, Rank::Checkpoint, mark));
+                marks(uid, &runs)
+                    .for_each(|mark| self.mark(written, false, Rank::Checkpoint, key_hash, mark));
             }
-            other => self.learn(written, false, false, other),
+            other => self.learn(written, false, false, key_hash, other),
         }
     }
 
-    fn stream(&mut self, written: Written, snapshot: Snapshot<'static>) {
+    fn stream(&mut self, written: Written, key_hash: u64, snapshot: Snapshot<'static>) {
         let Snapshot { uid, first_epoch, epoch, created_ms, total, home, end, .. } = snapshot;
         self.first_epochs.insert(uid, first_epoch);
         self.epoch_max = self.epoch_max.max(epoch);
-        marks(uid, &snapshot.runs).for_each(|mark| self.mark(written, false, Rank::Checkpoint, mark));
+        marks(uid, &snapshot.runs)
+            .for_each(|mark| self.mark(written, false, Rank::Checkpoint, key_hash, mark));
         // Without a run: says how long the stream is and how it ended, which later epochs may supersede.
         let (log, crcs) = (written.log, Cow::Borrowed(&[][..]));
         let (segment, generation, offset, len) = (0, 0, 0, 0);
         let bare = Mark { uid, epoch, start: total, total, end, log, segment, generation, offset, len, crcs };
-        self.mark(written, false, Rank::Checkpoint, bare);
+        self.mark(written, false, Rank::Checkpoint, key_hash, bare);
         let stands = Stands { created_ms, home, attributes: snapshot.attributes.into_owned() };
         self.name(snapshot.space, snapshot.key, uid, written, Some(stands));
     }

@@ -26,10 +26,39 @@ pub struct Settled {
     /// The mark that its last run was believed by. Written again when an epoch is begun: marks of that run that
     /// reach further, and were not believed, are durable from then on.
     pub last_mark: Option<Mark<'static>>,
-    /// Something is missing that was durable.
-    pub damaged: bool,
+    /// What is missing that was durable.
+    pub losses: Vec<Loss>,
     /// Data that has to be made durable before anyone is told about it.
     pub unsynced: Vec<(Arc<Segment>, Range<u64>)>,
+}
+
+/// Something of a stream that was durable and is missing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Loss {
+    /// The file with these bytes is gone.
+    Segment {
+        /// Whose.
+        log: LogId,
+        /// Which.
+        number: u32,
+        /// The file's position of the first byte.
+        offset: u64,
+        /// The stream's position of it.
+        from: u64,
+        /// And of the one behind the last.
+        to: u64,
+    },
+    /// A mark is lost that no later one stands in for: there may be more bytes than are known.
+    Mark,
+    /// The stream is shorter than something durable says.
+    Behind {
+        /// Its length.
+        from: u64,
+        /// What it was at least.
+        to: u64,
+    },
+    /// Its runs contradict each other, or are more than a stream can have.
+    Runs,
 }
 
 /// Puts the stream `uid` together.
@@ -40,15 +69,19 @@ pub fn settle(facts: &mut Facts, segments: &Segments, uid: u64, key: &Key, shard
     let first_epoch = facts.first_epochs.remove(&uid).unwrap_or(1);
     epochs.insert(first_epoch, 0);
     let tail = Arc::new(Tail::new(uid, first_epoch, key.space, key_hash, shards));
-    let mut settled =
-        Settled { tail: tail.clone(), raised: None, last_mark: None, damaged: false, unsynced: Vec::new() };
+    let (losses, unsynced) = (Vec::new(), Vec::new());
+    let mut settled = Settled { tail: tail.clone(), raised: None, last_mark: None, losses, unsynced };
     let len = settled.place_runs(&marks, &epochs, segments);
-    settled.damaged |= lost_a_last_mark(facts, key_hash, &marks);
+    if lost_a_last_mark(facts, key_hash, &marks) {
+        settled.losses.push(Loss::Mark);
+    }
     let (&epoch, &cut) = epochs.last_key_value().expect("the first epoch is always there");
     // Something durable said that the stream is longer: by its epoch's cut, or by a mark.
     let said = |fact: &MarkFact| fact.mark.total.min(cut_of(&epochs, fact.mark.epoch));
     let longest = marks.iter().filter(|fact| !fact.unsynced).map(said).max().unwrap_or(0);
-    settled.damaged |= len < longest.max(cut);
+    if len < longest.max(cut) {
+        settled.losses.push(Loss::Behind { from: len, to: longest.max(cut) });
+    }
     let end = marks
         .iter()
         .filter(|fact| fact.mark.end.is_some() && fact.mark.epoch == epoch && fact.mark.total == len)
@@ -58,7 +91,7 @@ pub fn settle(facts: &mut Facts, segments: &Segments, uid: u64, key: &Key, shard
     for (&number, &start) in epochs.iter().skip(1).filter(|(_, start)| **start <= len) {
         tail.recover_epoch(number, start);
     }
-    if end.is_none() && !settled.damaged {
+    if end.is_none() && settled.losses.is_empty() {
         tail.recover_epoch(epoch + 1, len);
         settled.raised = Some((epoch + 1, len));
     }
@@ -71,10 +104,11 @@ fn cut_of(epochs: &BTreeMap<u64, u64>, epoch: u64) -> u64 {
     epochs.range(epoch + 1..).next().map_or(u64::MAX, |(_, &start)| start)
 }
 
-/// Whether a mark of this name is lost that no later one stands in for.
-fn lost_a_last_mark(facts: &Facts, key_hash: u64, marks: &[MarkFact]) -> bool {
-    let lost = facts.lost_marks.get(&key_hash).map_or(&[][..], Vec::as_slice);
-    lost.iter().any(|lost| !marks.iter().any(|mark| mark.written.is_after(lost)))
+/// Whether a mark of this name is lost that no later one stands in for. Forgets the others.
+fn lost_a_last_mark(facts: &mut Facts, key_hash: u64, marks: &[MarkFact]) -> bool {
+    let Some(lost) = facts.lost_marks.get_mut(&key_hash) else { return false };
+    lost.retain(|lost| !marks.iter().any(|mark| mark.written.is_after(lost)));
+    !lost.is_empty()
 }
 
 impl Settled {
@@ -96,11 +130,10 @@ impl Settled {
             };
             if start > len {
                 // A gap: the run before it was not whole, and what is behind is no prefix. When it was durable, the
-                // gap is damage, and the bytes stay for a repair.
+                // stream is behind it, which is damage, and the bytes stay for a repair.
                 for fact in facts.iter().filter(|fact| !fact.unsynced) {
                     if let Some(segment) = segment_of(fact) {
                         segment.claim(fact.mark.len);
-                        self.damaged = true;
                     }
                 }
                 continue;
@@ -116,7 +149,11 @@ impl Settled {
                 whole.then_some((*fact, segment))
             });
             let Some((fact, segment)) = whole else {
-                self.damaged |= facts.iter().any(|fact| !fact.unsynced && segment_of(fact).is_none());
+                let gone = facts.iter().rev().find(|fact| !fact.unsynced && segment_of(fact).is_none());
+                self.losses.extend(gone.map(|fact| {
+                    let Mark { log, segment: number, offset, len, .. } = fact.mark;
+                    Loss::Segment { log, number, offset, from: start, to: start + len }
+                }));
                 continue;
             };
             // What its appender wrote after the checkpoint lies behind what the checkpoint knew, in the same place.
@@ -134,7 +171,7 @@ impl Settled {
             let fact = grown.copied().unwrap_or(fact);
             let offset = fact.mark.offset;
             if start < len {
-                self.damaged = true;
+                self.losses.push(Loss::Runs);
                 continue;
             }
             if fact.unsynced {
@@ -150,7 +187,7 @@ impl Settled {
             );
             segment.claim(fact.mark.len);
             if !self.tail.runs().push(placed) {
-                self.damaged = true;
+                self.losses.push(Loss::Runs);
                 break;
             }
             len = start + fact.mark.len;
