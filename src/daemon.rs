@@ -24,6 +24,7 @@ use listen::Bound;
 use serving::{Handout, Parts};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
@@ -152,14 +153,17 @@ pub fn options(config: &Config, shards: usize) -> storage::Options {
 }
 
 fn explain(config: &Config, error: &OpenError) -> String {
-    let dir = config.data_dir.display();
     match error {
-        OpenError::Locked(_) => match holder::of_lock(&config.data_dir.join(storage::LOCK)) {
-            Some(holder) => format!("data_dir: {dir} is in use by {holder}"),
-            None => format!("data_dir: {dir} is in use by another process"),
-        },
-        other => format!("data_dir: {dir} cannot be opened: {other}"),
+        OpenError::Locked(_) => format!("data_dir: {}", in_use(&config.data_dir)),
+        other => format!("data_dir: {} cannot be opened: {other}", config.data_dir.display()),
     }
+}
+
+/// Who has the data directory, in a clause.
+pub fn in_use(dir: &Path) -> String {
+    let holder = holder::of_lock(&dir.join(storage::LOCK));
+    let holder = holder.map_or("another process".to_owned(), |holder| holder.to_string());
+    format!("{} is in use by {holder}", dir.display())
 }
 
 /// `{"admin":"127.0.0.1:9400","loom":["127.0.0.1:3060","unix:/run/loom"]}`

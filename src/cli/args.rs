@@ -39,6 +39,14 @@ pub enum Command {
     /// would refuse, or what breaks a promise. Binds nothing, and keeps nothing that it writes. Exit code: 0
     /// when nothing failed, 1 when something did, 78 for a bad configuration.
     Doctor(DoctorArgs),
+    /// Check every record and every stored byte of a data directory that no daemon uses
+    ///
+    /// Reads what a start would read, and every byte that a name refers to, and compares checksums. One line per
+    /// damage: the file and the position in it, what is damaged, and what is lost. Changes nothing.
+    ///
+    /// Exit code: 0 when everything is whole, 1 when something is damaged, 2 when it could not be checked: the
+    /// directory is in use, written by a newer release, no data directory, or the system refused something.
+    Verify(VerifyArgs),
     /// Send stdin into a live stream, unbuffered
     Pipe(PipeArgs),
     /// Send stdin into a live stream and print the answer
@@ -113,6 +121,16 @@ pub struct DoctorArgs {
     /// How many shards would run; 0 is one per core [key: shards]
     #[arg(long, value_name = "N")]
     pub shards: Option<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `verify`.
+#[derive(Clone, Debug, Args)]
+pub struct VerifyArgs {
+    /// The data directory
+    pub data_dir: PathBuf,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,

@@ -1,7 +1,7 @@
 //! The command line: parses the arguments and runs the one command they name.
 //!
 //! Invariant: exit code 2 is a mistake in the arguments (1 for `stream`, as its original does), 78 one in the
-//! configuration, 1 anything else.
+//! configuration, 1 anything else; `verify` has 2 for all that keeps it from checking.
 //! Runs on the main thread, before any shard exists.
 
 use std::ffi::OsString;
@@ -19,6 +19,7 @@ mod pipe;
 mod serve;
 mod stream;
 mod tail;
+mod verify;
 
 use args::{Cli, Command, StreamCli};
 
@@ -40,6 +41,7 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::CheckConfig(args) => check_config::run(args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Verify(args) => verify::run(args),
         Command::Pipe(args) => pipe::run(args),
         Command::Stream(args) => stream::run(args),
         Command::Tail(args) => tail::run(args),
@@ -88,6 +90,9 @@ mod tests {
     fn commands_that_are_not_built_are_not_offered() {
         let names: Vec<String> =
             Cli::command().get_subcommands().map(|command| command.get_name().to_owned()).collect();
-        assert_eq!(names, ["serve", "check-config", "doctor", "pipe", "stream", "tail", "completions"]);
+        assert_eq!(
+            names,
+            ["serve", "check-config", "doctor", "verify", "pipe", "stream", "tail", "completions"]
+        );
     }
 }
