@@ -94,6 +94,7 @@ pub async fn serve(parts: Parts, unparks: Vec<Arc<Unpark>>) {
     let config = parts.control.config();
     let store = Store::start(parts.image, metrics.clone());
     let peers = unparks.clone();
+    store.keep_scrubbed();
     store.on_peer(Box::new(move |shard| peers[shard.index()].nudge()));
     let streams = Streams::start(store.clone(), parts.mailbox, unparks, metrics.clone());
     let loom = Rc::new(Loom::new(streams.clone(), Settings::of(&config.loom)));

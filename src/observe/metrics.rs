@@ -121,6 +121,8 @@ shard_metrics! {
     poisoned_segments: Gauge,
     /// Windows of stored bytes whose checksum was verified.
     windows_verified: Counter,
+    /// Passes of a shard over everything it stores, to find damage.
+    scrubs: Counter,
     /// Windows of stored bytes whose checksum did not match.
     windows_damaged: Counter,
     /// Names that answer with an error because a record about them is damaged, until they are replaced or deleted.

@@ -50,6 +50,7 @@ mod peers;
 mod placement;
 mod reclaim;
 mod recovery;
+mod scrub;
 mod sync;
 mod tail;
 mod tally;
@@ -301,6 +302,11 @@ impl Store {
     /// store with one shard, or whose shards never sleep, needs none.
     pub fn on_peer(&self, on_peer: OnPeer) {
         self.core.peers.set_on_peer(on_peer);
+    }
+
+    /// From now on reads and checks everything stored once a week, the first time in an hour. Once.
+    pub fn keep_scrubbed(&self) {
+        shard::spawn("scrub", scrub::run(self.core.clone()));
     }
 
     /// Has a checkpoint of all shards written; false when one of them could not join. It happens by itself when

@@ -31,8 +31,7 @@ pub(super) async fn verify(tail: &Arc<Tail>, from: u64, len: u64) -> Result<u64,
         match read {
             Ok(found) if found == crc => run.window(window).set_verified(),
             Ok(_) => return Err(tail.damage(run, window)),
-            // A bad block and a file cut short are damage of this window too.
-            Err(error) if matches!(error.kind(), io::ErrorKind::Other | io::ErrorKind::UnexpectedEof) => {
+            Err(error) if is_damage(&error) => {
                 return Err(tail.damage(run, window));
             }
             Err(error) => return Err(StoreError::from_io(&error, &place.segment.path)),
@@ -40,6 +39,15 @@ pub(super) async fn verify(tail: &Arc<Tail>, from: u64, len: u64) -> Result<u64,
         count += 1;
     }
     Ok(count)
+}
+
+/// What a device answers for a bad block.
+const EIO: i32 = 5;
+
+/// Whether a failed read means damage there: a bad block, or a file cut short.
+pub(super) fn is_damage(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::Other | io::ErrorKind::UnexpectedEof)
+        || error.raw_os_error() == Some(EIO)
 }
 
 /// The CRC-32 of a part of a segment. Blocks.

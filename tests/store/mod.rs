@@ -110,6 +110,11 @@ impl Rig {
         (0..self.shards.len()).for_each(|index| self.turn_of(index, true));
     }
 
+    /// Lets time pass.
+    pub fn wait(&self, duration: Duration) {
+        self.nanos.set(self.nanos.get() + duration.as_nanos() as u64);
+    }
+
     /// Runs until nothing moves any more, intervals included.
     pub fn settle(&self) {
         (0..400).for_each(|_| self.turn());

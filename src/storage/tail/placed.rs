@@ -187,6 +187,11 @@ impl Window {
         (value & KNOWN != 0).then_some(value as u32)
     }
 
+    /// Takes note that the bytes do not match any more.
+    pub fn set_unverified(&self) {
+        self.0.fetch_and(!VERIFIED, Ordering::AcqRel);
+    }
+
     /// Takes note that the bytes matched.
     pub fn set_verified(&self) {
         self.0.fetch_or(VERIFIED, Ordering::AcqRel);
