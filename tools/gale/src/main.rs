@@ -5,31 +5,70 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use gale::{
-    cli::{Args, Command, Load, StreamCommand},
-    http,
+    cli::{Args, Command, Load, NatsCommand, Nothing, RedisCommand, StreamCommand, TcpCommand},
+    http, nats, redis,
     report::Report,
-    serve, stream,
+    serve::{self, raw},
+    stamp::Stamps,
+    stream, tcp,
 };
 
 fn main() -> ExitCode {
-    let args = Args::parse();
-    match args.command {
-        Command::Http { load, args } => match args.plan(&load) {
-            Ok(plan) => report(&load, http::run(&load, &args, &plan)),
-            Err(why) => usage(&why),
-        },
-        Command::Stream(StreamCommand::Append { load, args }) => match args.plan(&load) {
-            Ok(plan) => report(&load, stream::append::run(&load, &args, &plan)),
-            Err(why) => usage(&why),
-        },
-        Command::Stream(StreamCommand::Tail { load, args }) => match args.plan(&load) {
-            Ok(plan) => report(&load, stream::tail::run(&load, &args, &plan)),
-            Err(why) => usage(&why),
-        },
+    match Args::parse().command {
+        Command::Http { load, args } => {
+            measure(&load, args.plan(&load), |plan| http::run(&load, &args, plan))
+        }
+        Command::Stream(StreamCommand::Append { load, args }) => {
+            measure(&load, args.plan(&load), |plan| stream::append::run(&load, &args, plan))
+        }
+        Command::Stream(StreamCommand::Tail { load, args }) => {
+            measure(&load, args.plan(&load), |plan| stream::tail::run(&load, &args, plan))
+        }
+        Command::Tcp(TcpCommand::Ping { load, args }) => {
+            measure(&load, args.plan(&load), |plan| tcp::ping(&load, &args, plan))
+        }
+        Command::Tcp(TcpCommand::Sink { load, args }) => {
+            measure(&load, args.plan(&load), |plan| tcp::sink(&load, &args, plan))
+        }
+        Command::Tcp(TcpCommand::Source { load, args }) => {
+            measure(&load, args.plan(&load), |plan| tcp::source(&load, &args, plan))
+        }
+        Command::Nats(NatsCommand::Fanout { load, args }) => {
+            measure(&load, args.plan(&load), |plan| nats::core::fanout(&load, &args, plan))
+        }
+        Command::Nats(NatsCommand::Publish { load, args }) => {
+            measure(&load, args.plan(&load), |plan| nats::core::publish(&load, &args, plan))
+        }
+        Command::Nats(NatsCommand::Jetstream { load, args }) => {
+            measure(&load, args.plan(&load), |plan| nats::jetstream::run(&load, &args, plan))
+        }
+        Command::Redis(RedisCommand::Xadd { load, args }) => {
+            measure(&load, args.plan(&load), |plan| redis::run(&load, &args, plan))
+        }
         Command::ServeHttp { serve, body_size, chunked } => {
             let service = serve::http::Http::new(serve.seed, body_size as usize, chunked);
             failure(serve::run(&serve, &service))
         }
+        Command::Nothing(Nothing::ServeEcho { serve }) => failure(serve::run(&serve, &raw::Echo::new())),
+        Command::Nothing(Nothing::ServeSink { serve }) => failure(serve::run(&serve, &raw::Sink::new())),
+        Command::Nothing(Nothing::ServeSource { serve, records }) => {
+            match Stamps::new(serve.seed, records.record_size as usize) {
+                Ok(stamps) => failure(serve::run(&serve, &raw::Source::new(stamps, records.group(false)))),
+                Err(why) => usage(&why),
+            }
+        }
+    }
+}
+
+/// What the arguments mean is known before anything is measured, so that a mistake in them is told apart.
+fn measure<P>(
+    load: &Load,
+    plan: Result<P, String>,
+    run: impl FnOnce(&P) -> Result<Report, String>,
+) -> ExitCode {
+    match plan {
+        Ok(plan) => report(load, run(&plan)),
+        Err(why) => usage(&why),
     }
 }
 

@@ -23,6 +23,8 @@ pub struct Target {
 
 const CONNECT: Duration = Duration::from_secs(5);
 const BACKLOG: i32 = 4096;
+/// How long a greeting may take.
+pub const GREETING: Duration = Duration::from_secs(10);
 
 impl Target {
     /// `host:port`. An empty congestion control leaves the host's.

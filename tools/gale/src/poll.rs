@@ -27,7 +27,9 @@ pub struct Poll {
 pub enum Interest {
     /// That there is something to read.
     Read,
-    /// That, and that there is room to write.
+    /// That there is room to write.
+    Write,
+    /// Both.
     ReadWrite,
 }
 
@@ -88,6 +90,7 @@ impl Interest {
     fn flags(self) -> epoll::EventFlags {
         match self {
             Interest::Read => epoll::EventFlags::IN,
+            Interest::Write => epoll::EventFlags::OUT,
             Interest::ReadWrite => epoll::EventFlags::IN | epoll::EventFlags::OUT,
         }
     }

@@ -48,6 +48,16 @@ pub struct Words {
     pub latency: &'static str,
 }
 
+impl Words {
+    /// Records that readers get.
+    pub fn of_deliveries() -> Self {
+        Self {
+            operations: "deliveries, one record to one reader",
+            latency: "from the time a record was due to the receive that brings its end",
+        }
+    }
+}
+
 const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
 
 impl Report {

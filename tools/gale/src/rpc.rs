@@ -249,7 +249,7 @@ impl<P: Protocol> Rpc<P> {
             (State::Open, None) => self.last_answer + self.window.patience,
             (State::Closed, _) => self.tally.window.1 + self.window.patience,
         };
-        let has_room = !self.free.is_empty() && self.may_ask();
+        let has_room = !self.free.is_empty() && self.may_ask(now);
         let due = self.schedule.as_ref().filter(|_| has_room).map_or(u64::MAX, Schedule::next);
         next.min(due).saturating_sub(now)
     }
@@ -292,7 +292,11 @@ impl<P: Protocol> Rpc<P> {
         }
     }
 
-    fn may_ask(&self) -> bool {
+    fn may_ask(&self, now: u64) -> bool {
+        // The clock may have passed the end in the middle of a turn.
+        if self.window.closes.is_some_and(|closes| now >= closes) {
+            return false;
+        }
         match (self.state, self.part.budget) {
             (State::Closed, _) => false,
             (State::Open, Some(budget)) => self.tally.operations + self.under_way < budget,
@@ -311,7 +315,7 @@ impl<P: Protocol> Rpc<P> {
                 return;
             };
             let due = schedule.next();
-            if !self.may_ask() {
+            if !self.may_ask(now) {
                 return;
             }
             _ = self.schedule.as_mut().and_then(|schedule| schedule.take(now));
@@ -345,7 +349,7 @@ impl<P: Protocol> Rpc<P> {
     /// Sends what this connection has room for, by the schedule if there is one.
     fn refill(&mut self, at: usize, now: u64) {
         if self.schedule.is_some() {
-            while self.has_room(at) && self.may_ask() {
+            while self.has_room(at) && self.may_ask(now) {
                 let due = self.schedule.as_mut().and_then(|schedule| schedule.take(now));
                 let Some(due) = due else { break };
                 self.ask(at, due);
@@ -355,7 +359,7 @@ impl<P: Protocol> Rpc<P> {
                 self.free.push_back(at);
             }
         } else {
-            while self.has_room(at) && self.may_ask() {
+            while self.has_room(at) && self.may_ask(now) {
                 self.ask(at, now);
             }
         }

@@ -3,6 +3,7 @@
 //! Invariant: what contradicts itself is refused before anything is sent, with the words that would be accepted.
 
 pub mod http;
+pub mod peers;
 pub mod stream;
 
 use std::{path::PathBuf, time::Duration};
@@ -11,6 +12,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{clock, run::Window, units};
 pub use http::HttpArgs;
+pub use peers::{NatsCommand, Nothing, RedisCommand, TcpCommand};
 pub use stream::{AppendArgs, TailArgs};
 
 /// Load for servers, and what they make of it.
@@ -37,6 +39,18 @@ pub enum Command {
     /// Records in streams
     #[command(subcommand)]
     Stream(StreamCommand),
+    /// Bytes on sockets
+    #[command(subcommand)]
+    Tcp(TcpCommand),
+    /// Records through a NATS server
+    #[command(subcommand)]
+    Nats(NatsCommand),
+    /// Records through a Redis server
+    #[command(subcommand)]
+    Redis(RedisCommand),
+    /// Servers that do next to nothing.
+    #[command(flatten)]
+    Nothing(Nothing),
     /// Answer every HTTP request with the same answer: what a server costs at least
     ServeHttp {
         /// Where and how long.

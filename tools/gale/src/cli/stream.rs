@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
+use super::peers::Records;
 use crate::{stamp::Stamps, units};
 
 /// What streams are made of.
@@ -17,12 +18,9 @@ pub struct StreamArgs {
     /// Streams are called NAME-0, NAME-1 and so on, and replace those that are called so
     #[arg(long, value_name = "NAME", default_value = "gale")]
     pub name: String,
-    /// Bytes of a record, with its stamp of 32
-    #[arg(long, value_name = "SIZE", default_value = "100", value_parser = units::size)]
-    pub record_size: u64,
-    /// Bytes of records that are written together [default: 64KiB, or one record if there is a rate]
-    #[arg(long, value_name = "SIZE", value_parser = units::size)]
-    pub write_size: Option<u64>,
+    /// What they carry.
+    #[command(flatten)]
+    pub records: Records,
     /// A bearer token
     #[arg(long, value_name = "TEXT")]
     pub token: Option<String>,
@@ -31,13 +29,7 @@ pub struct StreamArgs {
 impl StreamArgs {
     /// The records.
     pub fn stamps(&self, seed: u64) -> Result<Stamps, String> {
-        Stamps::new(seed, self.record_size as usize).map_err(|why| format!("--record-size: {why}"))
-    }
-
-    /// How many of them are written together.
-    pub fn group(&self, is_paced: bool) -> usize {
-        let write_size = self.write_size.unwrap_or(if is_paced { self.record_size } else { 64 << 10 });
-        (write_size / self.record_size).max(1) as usize
+        Stamps::new(seed, self.records.record_size as usize).map_err(|why| format!("--record-size: {why}"))
     }
 }
 
@@ -101,7 +93,7 @@ impl AppendArgs {
 
     /// How many records are written together.
     pub fn group(&self) -> usize {
-        if self.synced.is_some() { 1 } else { self.stream.group(self.rate.is_some()) }
+        if self.synced.is_some() { 1 } else { self.stream.records.group(self.rate.is_some()) }
     }
 
     /// Refuses what contradicts itself.
@@ -123,7 +115,7 @@ impl AppendArgs {
         if self.framing == Framing::Length && (self.bytes.is_none() || self.synced.is_some()) {
             return Err("--framing length needs --bytes and no --synced".into());
         }
-        if self.bytes.is_some_and(|bytes| bytes < self.producers * self.stream.record_size) {
+        if self.bytes.is_some_and(|bytes| bytes < self.producers * self.stream.records.record_size) {
             return Err("--bytes has no room for a record of each producer".into());
         }
         Ok(())

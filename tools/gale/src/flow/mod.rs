@@ -176,8 +176,8 @@ impl Flow {
         self.make_what_is_due();
         self.ask_what_is_durable();
         self.look_for_ends();
-        let is_done = self.working == 0;
         let is_late = self.now >= self.patience_ends();
+        let is_done = self.working == 0;
         let closes = self.window.closes.filter(|_| self.counts == Counts::Delivered);
         if self.closed_at.is_none() {
             match closes {
@@ -186,7 +186,7 @@ impl Flow {
                 _ => {}
             }
         }
-        Ok(!(is_done || is_late) || self.closed_at.is_none())
+        Ok(!(self.working == 0 || is_late) || self.closed_at.is_none())
     }
 
     fn wait_at_most(&self) -> u64 {
@@ -225,6 +225,13 @@ impl Flow {
         self.closed_at = Some(at);
         self.tally.window = (self.window.opens.min(at), at);
         self.tally.cpu = clock::thread_cpu() - self.cpu_before;
+        for at in 0..self.readers.len() {
+            let reader = &mut self.readers[at];
+            if !reader.is_over && reader.task.wire.is_endless() {
+                reader.is_over = true;
+                self.done(self.producers.len() + at);
+            }
+        }
     }
 
     fn serve(&mut self, ready: Ready) {

@@ -54,6 +54,11 @@ pub trait Downstream: Send {
         out: &mut Vec<u8>,
     ) -> Result<(usize, bool), Wrong>;
 
+    /// Whether the stream goes on for ever, so that it is left when the window closes.
+    fn is_endless(&self) -> bool {
+        false
+    }
+
     /// Whether the stream says that it ends; else it ends with the last record that its producer made.
     fn tells_its_end(&self) -> bool;
 
@@ -63,7 +68,8 @@ pub trait Downstream: Send {
     }
 }
 
-/// Bytes on a socket. The end of the connection acknowledges those that went up, and ends those that come down.
+/// Bytes on a socket. The end of the connection acknowledges those that went up; those that
+/// come down have no end.
 #[derive(Clone, Copy, Debug)]
 pub struct Raw;
 
@@ -92,11 +98,11 @@ impl Downstream for Raw {
         Ok((input.len(), false))
     }
 
-    fn tells_its_end(&self) -> bool {
+    fn is_endless(&self) -> bool {
         true
     }
 
-    fn ended(&mut self) -> Result<(), Wrong> {
-        Ok(())
+    fn tells_its_end(&self) -> bool {
+        true
     }
 }

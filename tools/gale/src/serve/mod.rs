@@ -3,6 +3,7 @@
 //! Invariant: they do as little as their protocol allows, so that a measurement against them is a ceiling.
 
 pub mod http;
+pub mod raw;
 
 use std::{
     io,

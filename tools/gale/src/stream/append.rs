@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    of_lane, say_records, streams,
+    of_lane, streams,
     wire::{STATE, Streams},
 };
 use crate::{
@@ -39,7 +39,7 @@ impl AppendArgs {
         let stamps = Arc::new(self.stream.stamps(load.seed)?);
         let producers = self.producers as usize;
         let records = self.bytes.map(|bytes| {
-            let records = bytes / self.stream.record_size;
+            let records = bytes / self.stream.records.record_size;
             (0..producers).map(|producer| share(records, producer, producers).0).collect()
         });
         let streams = streams(load, &self.stream)?;
@@ -55,14 +55,14 @@ impl AppendArgs {
 
     /// A stream per record is a request per record.
     fn requests_of_their_own(&self, streams: &Streams) -> Result<HttpArgs, String> {
-        let size = self.stream.record_size.to_string();
+        let size = self.stream.records.record_size.to_string();
         let words = ["--method", "POST", "--body-size", &size, "--expect-status", "201"];
         self.of_their_own(streams, u64::MAX, "?force=true", &words)
     }
 
     /// The first so many of them, each read once.
     fn reads_of_their_own(&self, streams: &Streams, count: u64) -> Result<HttpArgs, String> {
-        let size = self.stream.record_size.to_string();
+        let size = self.stream.records.record_size.to_string();
         self.of_their_own(streams, count, "", &["--expect-seeded", &size, "--check", "full"])
     }
 
@@ -112,7 +112,7 @@ pub fn run(load: &Load, args: &AppendArgs, plan: &Plan) -> Result<Report, String
             let task = |number| {
                 let records_max = records.as_ref().map(|records| records[number]);
                 let length = records_max.filter(|_| args.framing == Framing::Length);
-                let length = length.map(|records| records * args.stream.record_size);
+                let length = length.map(|records| records * args.stream.records.record_size);
                 let (socket, wire) = streams.produce(number, length)?;
                 Ok(producer::Task {
                     number: number as u32,
@@ -157,7 +157,10 @@ pub fn run(load: &Load, args: &AppendArgs, plan: &Plan) -> Result<Report, String
     }
     let mut report = Report::new("stream append", &args.stream.url, load, outcome);
     report.say("producers", producers);
-    say_records(&mut report, &args.stream, args.rate, args.group());
+    args.stream.records.say(&mut report, args.rate);
+    if args.synced.is_some() {
+        report.say("synced", "one record at a time");
+    }
     report.words = Words {
         operations: "records, acknowledged as durable by the end of their stream's answer",
         latency: match args.poll_nanos() {

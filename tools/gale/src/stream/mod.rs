@@ -10,7 +10,6 @@ pub mod wire;
 use crate::{
     cli::{Load, split_url, stream::StreamArgs},
     net::Target,
-    report::Report,
 };
 use wire::Streams;
 
@@ -34,14 +33,7 @@ fn streams(load: &Load, args: &StreamArgs) -> Result<Streams, String> {
     Ok(Streams { target: Target::new(&host, &load.congestion)?, host, name: args.name.clone(), fields })
 }
 
-/// Tells how records were made.
-fn say_records(report: &mut Report, args: &StreamArgs, rate: Option<u64>, group: usize) {
-    report.say("record", format!("{} B", args.record_size));
-    report.say("records per write", group);
-    report.say("rate", rate.map_or("as fast as taken".into(), |rate| format!("{rate}/s")));
-}
-
 /// The indices below `count` that fall to one of several lanes.
-fn of_lane(count: usize, lane: usize, lanes: usize) -> impl Iterator<Item = usize> {
+pub fn of_lane(count: usize, lane: usize, lanes: usize) -> impl Iterator<Item = usize> {
     (lane..count).step_by(lanes)
 }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{of_lane, say_records, streams, wire::Streams};
+use super::{of_lane, streams, wire::Streams};
 use crate::{
     cli::{Load, TailArgs},
     flow::{Counts, Flow, Parts, Totals, producer},
@@ -32,7 +32,7 @@ impl TailArgs {
 pub fn run(load: &Load, args: &TailArgs, plan: &Plan) -> Result<Report, String> {
     let Plan { streams, stamps } = plan;
     let (count, readers) = (args.streams as usize, args.readers as usize);
-    let group = args.stream.group(true);
+    let group = args.stream.records.group(true);
     let totals = Arc::new(Totals::new(count));
     let mut lanes: Vec<Vec<producer::Task>> = (0..load.threads).map(|_| Vec::new()).collect();
     for number in 0..count {
@@ -69,11 +69,8 @@ pub fn run(load: &Load, args: &TailArgs, plan: &Plan) -> Result<Report, String> 
     let mut report = Report::new("stream tail", &args.stream.url, load, outcome);
     report.say("streams", count);
     report.say("readers", readers);
-    say_records(&mut report, &args.stream, Some(args.rate), group);
-    report.words = Words {
-        operations: "deliveries, one record to one reader",
-        latency: "from the time a record was due to the receive that brings its end",
-    };
+    args.stream.records.say(&mut report, Some(args.rate));
+    report.words = Words::of_deliveries();
     report.distributions.push(("since it was made", handed));
     report.checked = "every record once, in order, every byte, to every reader; every stream complete".into();
     Ok(report)

@@ -7,7 +7,6 @@ use std::{
     io::{Read, Write},
     net::TcpStream,
     os::fd::OwnedFd,
-    time::Duration,
 };
 
 use crate::{
@@ -19,7 +18,7 @@ use crate::{
         answer::{self, HEAD_MAX, Head, Step},
         chunked::Chunked,
     },
-    net::{Target, unblocked},
+    net::{GREETING, Target, unblocked},
     tally::Kind,
 };
 
@@ -35,8 +34,6 @@ pub struct Streams {
     /// What every request says beside.
     pub fields: String,
 }
-
-const GREETING: Duration = Duration::from_secs(10);
 
 /// An answer's head, with its bytes and what came behind it.
 pub struct Greeting {
