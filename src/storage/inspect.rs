@@ -121,6 +121,11 @@ impl Inspection {
         self.document.as_ref().map(Document::format)
     }
 
+    /// How far a bulk segment is handed out, its header included; none of one that no record speaks of.
+    pub fn handed_out(&self, log: LogId, number: u32) -> Option<u64> {
+        Some(self.look.as_ref()?.bulk.segments.get(&(log, number))?.used())
+    }
+
     /// How much there is.
     pub fn totals(&self) -> Totals {
         let mut totals = Totals::default();
