@@ -94,20 +94,20 @@ fn serve_refuses_s3_off_loopback_without_keys() {
 }
 
 #[test]
-fn serve_refuses_limits_that_it_would_not_enforce() {
+fn serve_refuses_limits_that_contradict_each_other() {
     let dir = tempfile::tempdir().expect("directory");
-    let limits = "[loom]\nretention = { max_age = \"30d\", max_bytes = \"1GiB\" }\n";
+    let limits = "[loom]\nretention = { max_age = \"1ms\", max_bytes = \"2GiB\" }\nquota = \"1GiB\"\n";
     fs::write(dir.path().join("m.toml"), limits).expect("file");
     let expected = [
-        r#"m.toml:2: loom.retention.max_age = "30d": this version does not enforce it; accepted: "0s", which is no limit"#,
-        r#"m.toml:2: loom.retention.max_bytes = "1GiB": this version does not enforce it; accepted: "0B", which is no limit"#,
+        r#"m.toml:2: loom.retention.max_age = "1ms": shorter than a second; accepted: "0s", which keeps streams, or "1s" and more"#,
+        r#"m.toml:2: loom.retention.max_bytes = "2GiB": never reached, because of loom.quota = "1GiB" (m.toml:3); accepted: at most loom.quota, or "0B", which is no limit"#,
     ];
     for command in ["serve", "check-config"] {
         let output = millpond(dir.path(), &[command, "--config", "m.toml"]).output().expect("run");
         assert_refused(&output, &expected);
         assert_eq!(names(dir.path()), ["m.toml"], "{command}");
     }
-    // What is not served cannot break a promise.
+    // What is not served keeps and drops nothing.
     let mut off = millpond(dir.path(), &["check-config", "--config", "m.toml"]);
     let output = off.env("MILLPOND_LOOM_ENABLED", "false").output().expect("run");
     assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));

@@ -47,6 +47,16 @@ fn an_idle_daemon_with_the_cache_class_uses_no_cpu() {
     assert_no_cpu(&daemon);
 }
 
+#[test]
+fn an_idle_daemon_with_retention_uses_no_cpu_until_something_is_due() {
+    let retention = "retention = { max_age = \"1h\", max_bytes = \"1GiB\" }";
+    let daemon = Setup::default().shards(2).loom(retention).start();
+    for id in ["a", "b", "c"] {
+        post(daemon.loom(), id, b"there").expect(201);
+    }
+    assert_no_cpu(&daemon);
+}
+
 /// Time on a CPU within three seconds, once the work of before is done.
 #[allow(clippy::disallowed_methods, reason = "what is measured is the use of a span of time")]
 fn at_rest(daemon: &Daemon) -> (u64, Duration) {

@@ -88,14 +88,19 @@ fn what_the_cache_class_answered_is_decided_again_after_a_failed_sync() {
     rig.settle();
     rig.put("answered");
     rig.delete("deleted").unwrap();
+    let ended = rig.put("ended").tail.clone();
+    let appender = rig.attach(0, &ended).unwrap();
+    rig.run(0, async move { appender.seal(End::Complete).await }).unwrap();
     rig.disk.fail_syncs("journal-0/00000000", 1);
     rig.settle();
     assert_eq!(rig.stores[0].health(), Health::Degraded);
     assert!(rig.find("answered").unwrap().is_some() && rig.find("deleted").unwrap().is_none());
-    assert_eq!(rig.stores[0].tally().names(key("").space), 1, "counted once, however often it was decided");
+    assert_eq!(rig.stores[0].tally().names(key("").space), 2, "counted once, however often it was decided");
     rig.kill();
     let rig = Rig::new(dir.path(), &options(1, Durability::Cache));
     assert!(rig.find("answered").unwrap().is_some() && rig.find("deleted").unwrap().is_none());
+    let found = rig.found("ended").tail.clone();
+    assert_eq!((found.state(), found.ended_ms()), (State::Complete, ended.ended_ms()));
 }
 
 /// Catches serving bytes that a failed sync may have dropped from the page cache, and writing on beside them.

@@ -66,6 +66,8 @@ fn check(dir: &Path, shards: usize) {
     let read = |name: &str| rig.read(&rig.found(name).tail).unwrap();
     assert!(read("complete") == pattern(1, 40_000));
     assert_eq!(rig.found("complete").tail.state(), State::Complete);
+    // Format 1 did not say when: as of the first start of a release that does.
+    assert!(rig.found("complete").tail.ended_ms() > 0);
     assert_eq!(&rig.found("complete").attributes[..], b"about complete");
     assert_eq!(read("replaced"), b"what stands here now");
     assert!(rig.find("deleted").unwrap().is_none());

@@ -264,6 +264,80 @@ fn one_flipped_bit_in_the_journal_costs_one_name_at_most() {
     }
 }
 
+/// Catches an end whose time is the restart's, one that moves with every restart, and one that outlives a producer
+/// who went on.
+#[test]
+fn when_a_stream_ended_survives_every_restart() {
+    for (shards, by_checkpoint) in [(1, false), (2, false), (1, true), (2, true)] {
+        let dir = tempfile::tempdir().unwrap();
+        let rig = Rig::new(dir.path(), &options(shards, Durability::Sync));
+        let times = |rig: &Rig, names: &[&str]| -> Vec<u64> {
+            names.iter().map(|name| rig.found(name).tail.ended_ms()).collect()
+        };
+        let end = |rig: Rig| {
+            if by_checkpoint {
+                let store = rig.stores[0].clone();
+                assert!(rig.run(0, async move { store.checkpoint().await }));
+            }
+            rig.kill()
+        };
+        let before = rig.now_ms();
+        rig.write(0, "complete", b"whole");
+        let tail = rig.put("interrupted").tail.clone();
+        let appender = rig.attach(0, &tail).unwrap();
+        rig.run(0, async move { appender.seal(End::Interrupted).await }).unwrap();
+        for name in ["resumed", "open", "never written"] {
+            let tail = rig.put(name).tail.clone();
+            if name != "never written" {
+                let appender = rig.attach(0, &tail).unwrap();
+                let appender = rig.append(0, appender, b"some");
+                rig.run(0, async move { appender.seal(End::Interrupted).await }).unwrap();
+            }
+        }
+        let resumed = rig.reopen("resumed").unwrap();
+        assert_eq!(resumed.tail.ended_ms(), 0, "it is open");
+        let resumed_at = rig.found("open").tail.ended_ms();
+        let open = rig.reopen("open").unwrap();
+        assert_eq!((open.tail.state(), open.tail.ended_ms()), (State::Open, 0));
+        rig.settle();
+        let ended = ["complete", "interrupted"];
+        let known = times(&rig, &ended);
+        assert!(known.iter().all(|&at| (before..rig.now_ms()).contains(&at)), "{known:?} from {before}");
+        end(rig);
+
+        let rig = Rig::new(dir.path(), &options(3 - shards, Durability::Sync));
+        let restarted = rig.now_ms();
+        assert_eq!(times(&rig, &ended), known, "not when it was restarted");
+        let crashed = ["resumed", "open", "never written"];
+        let found = times(&rig, &crashed);
+        assert!(
+            restarted > resumed_at && found.iter().all(|&at| at == restarted),
+            "{found:?} at {restarted}"
+        );
+        rig.settle();
+        // A restart that follows knows it, and the one after that, whatever epochs they begin.
+        let mut rig = rig;
+        for _ in 0..2 {
+            end(rig);
+            rig = Rig::new(dir.path(), &options(shards, Durability::Sync));
+            assert!(rig.now_ms() > restarted);
+            assert_eq!((times(&rig, &ended), times(&rig, &crashed)), (known.clone(), found.clone()));
+            rig.settle();
+        }
+        // Whoever goes on makes it a stream of today.
+        let tail = rig.reopen("open").unwrap().tail.clone();
+        let appender = rig.attach(0, &tail).unwrap();
+        let again = rig.now_ms();
+        rig.run(0, async move { appender.seal(End::Complete).await }).unwrap();
+        assert!(tail.ended_ms() >= again);
+        let known = tail.ended_ms();
+        end(rig);
+        let rig = Rig::new(dir.path(), &options(shards, Durability::Sync));
+        assert_eq!(times(&rig, &["open"]), [known]);
+        end(rig);
+    }
+}
+
 fn copy_dir(from: &Path, to: &Path) {
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

@@ -22,7 +22,7 @@ pub(super) fn all(config: &mut Config, reader: &mut Reader<'_>) {
     rules.bounds(config);
     rules.listeners(config);
     rules.certificates(config);
-    rules.unenforced(config);
+    rules.loom(config);
     rules.vblob(config);
     rules.s3(config);
     rules.remote(config);
@@ -159,29 +159,29 @@ impl Rules<'_, '_> {
         }
     }
 
-    /// Who sets a limit counts on it: one that nothing enforces is refused rather than kept in silence.
-    fn unenforced(&mut self, config: &Config) {
+    /// Limits of streams that could never be reached, or that nothing would survive.
+    fn loom(&mut self, config: &Config) {
         let loom = &config.loom;
         if !loom.enabled {
             return;
         }
-        let limits = [
-            (
-                "loom.retention.max_age",
-                loom.retention.max_age.is_zero(),
-                quoted(loom.retention.max_age),
-                "0s",
-            ),
-            (
-                "loom.retention.max_bytes",
-                loom.retention.max_bytes == ByteSize(0),
-                quoted(loom.retention.max_bytes),
-                "0B",
-            ),
+        let age = loom.retention.max_age;
+        let accepted = "\"0s\", which keeps streams, or \"1s\" and more";
+        let fits = age.is_zero() || age >= RETENTION_MIN;
+        self.demand(fits, "loom.retention.max_age", quoted(age), "shorter than a second", accepted);
+        let zero = ByteSize(0);
+        if loom.quota == zero || self.failed("loom.quota") {
+            return;
+        }
+        let quota = format!("loom.quota = \"{}\" ({})", loom.quota, self.origin("loom.quota"));
+        let bounds = [
+            ("loom.retention.max_bytes", loom.retention.max_bytes, "never reached"),
+            ("loom.max_stream_bytes", loom.max_stream_bytes, "more than any stream could have"),
         ];
-        for (key, is_zero, value, zero) in limits {
-            let accepted = format!("{zero:?}, which is no limit");
-            self.demand(is_zero, key, value, "this version does not enforce it", &accepted);
+        for (key, bytes, problem) in bounds {
+            let problem = format!("{problem}, because of {quota}");
+            let accepted = "at most loom.quota, or \"0B\", which is no limit";
+            self.demand(bytes <= loom.quota, key, quoted(bytes), &problem, accepted);
         }
     }
 
@@ -449,6 +449,8 @@ fn quoted(value: impl ToString) -> String {
 const SEGMENT_MIN: ByteSize = ByteSize::mib(16);
 const SEGMENT_MAX: ByteSize = ByteSize::gib(4);
 const SEGMENT_ALIGN: u64 = 4096;
+/// What is checked about once a second cannot go sooner.
+const RETENTION_MIN: Period = Period::secs(1);
 const HEADER_MIN: ByteSize = ByteSize::kib(1);
 const HEADER_MAX: ByteSize = ByteSize::mib(1);
 /// `TCP_CA_NAME_MAX` is 16 with its terminating zero.

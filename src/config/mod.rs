@@ -332,12 +332,20 @@ mod tests {
             "F:2: loom.tls.cert_file = \"/c.pem\": TLS is not available in this version; accepted: no loom.tls, and a proxy that speaks TLS in front of a loopback or unix listener",
         ),
         (
-            "[loom]\nretention = { max_age = \"1h\" }",
-            "F:2: loom.retention.max_age = \"1h\": this version does not enforce it; accepted: \"0s\", which is no limit",
+            "[loom]\nretention = { max_age = \"999ms\" }",
+            "F:2: loom.retention.max_age = \"999ms\": shorter than a second; accepted: \"0s\", which keeps streams, or \"1s\" and more",
         ),
         (
-            "[loom.retention]\nmax_age = \"0s\"\nmax_bytes = \"1GiB\"",
-            "F:3: loom.retention.max_bytes = \"1GiB\": this version does not enforce it; accepted: \"0B\", which is no limit",
+            "[loom]\nquota = \"1GiB\"\n[loom.retention]\nmax_age = \"1s\"\nmax_bytes = \"2GiB\"",
+            "F:5: loom.retention.max_bytes = \"2GiB\": never reached, because of loom.quota = \"1GiB\" (F:2); accepted: at most loom.quota, or \"0B\", which is no limit",
+        ),
+        (
+            "[loom]\nquota = \"1GiB\"\nmax_stream_bytes = \"2GiB\"",
+            "F:3: loom.max_stream_bytes = \"2GiB\": more than any stream could have, because of loom.quota = \"1GiB\" (F:2); accepted: at most loom.quota, or \"0B\", which is no limit",
+        ),
+        (
+            "[loom]\nmax_streams = -1",
+            "F:2: loom.max_streams = -1: out of range; accepted: a whole number from 0 to 18446744073709551615",
         ),
         (
             "[loom]\nlisen = \"127.0.0.1:1\"",

@@ -138,13 +138,6 @@ section!(
     }
 );
 
-impl Retention {
-    /// Whether any limit is set.
-    pub fn is_set(&self) -> bool {
-        *self != Self::default()
-    }
-}
-
 section!(
     /// Live log streams over HTTP.
     Loom {
@@ -156,7 +149,7 @@ section!(
         tokens: Vec<Secret> = Vec::new();
         /// What readers get when a producer vanishes.
         interrupted: Interrupted = Interrupted::End;
-        /// When old bytes give way. This version keeps all bytes and refuses anything but zero.
+        /// When streams that have ended give way.
         retention: Retention = Retention::default();
         /// Certificates. This version speaks no TLS here and refuses them.
         tls: Tls = Tls::default();

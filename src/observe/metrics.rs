@@ -83,6 +83,10 @@ shard_metrics! {
     streams_interrupted: Counter,
     /// Streams deleted.
     streams_deleted: Counter,
+    /// Streams deleted because they were too old or too much.
+    reaped_streams: Counter,
+    /// Bytes that they had.
+    reaped_bytes: Counter,
     /// Producers refused or cut because something was full, by what was.
     producers_refused: ByBound<Counter>,
     /// Readers that follow an open stream now.

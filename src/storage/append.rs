@@ -201,12 +201,18 @@ impl Appender {
             self.core.durable(&tail, len).await?;
         }
         self.active.borrow().check()?;
-        let seq = self.core.decide_end(&self.active.borrow(), end);
-        let untold = checkpoint::round::State::untold(&self.core, seq);
+        let at_ms = shard::current().wall().unix_millis();
+        let epoch = self.active.borrow().epoch;
+        let (told, seq) = self.core.decide_end(&tail, epoch, len, end, at_ms);
+        let untold = checkpoint::round::State::untold(&self.core, told);
         self.core.nudge();
         self.core.committed(seq).await?;
-        tail.end(end, self.core.wake_for(&tail));
+        tail.end(end, at_ms, self.core.wake_for(&tail));
         drop(untold);
+        if self.core.durability == Durability::Cache {
+            // Answered and not on disk: a failed sync has to say it again, also of a stream without new bytes.
+            self.core.sync.add_tail(&tail);
+        }
         self.let_go();
         self.core.deliver_wakes();
         Ok(len)
@@ -422,7 +428,7 @@ impl Appends {
             let state = active.borrow();
             let mut runs = state.filled.iter().chain(&state.run);
             if state.written > state.tail.durable() && runs.any(|run| run.segment.is_poisoned()) {
-                state.tail.fail(core.wake_for(&state.tail));
+                core.fail(&state.tail);
             }
         }
     }
@@ -469,18 +475,31 @@ impl Core {
         self.decide(&Record::Mark(mark), tail.key_hash())
     }
 
-    fn decide_end(&self, active: &Active, end: End) -> u64 {
-        self.decide_bare_mark(&active.tail, active.epoch, active.written, Some(end))
+    /// Says that an open stream ended by a failed sync, at what is durable of it.
+    pub(super) fn fail(&self, tail: &Tail) {
+        tail.fail(shard::current().wall().unix_millis(), self.wake_for(tail));
     }
 
-    /// A mark without a run: says only how long the stream is and how it ended.
-    pub(super) fn decide_bare_mark(&self, tail: &Tail, epoch: u64, total: u64, end: Option<End>) -> u64 {
+    /// Says when a stream ended that recovery found without an end: when an earlier start found it so, or now.
+    pub(super) fn tell_end(&self, tail: &Tail) {
+        let at_ms = match tail.ended_ms() {
+            0 => shard::current().wall().unix_millis(),
+            known => known,
+        };
+        tail.set_ended(at_ms);
+        self.decide(&Record::Ended { uid: tail.uid(), epoch: tail.epoch(), at_ms }, tail.key_hash());
+    }
+
+    /// How long the stream is, how it ended and when. The time comes first: where the end is, it is too. Returns the
+    /// sequences of both.
+    pub(super) fn decide_end(&self, tail: &Tail, epoch: u64, total: u64, end: End, at_ms: u64) -> (u64, u64) {
+        let told = self.decide(&Record::Ended { uid: tail.uid(), epoch, at_ms }, tail.key_hash());
         let mark = Mark {
             uid: tail.uid(),
             epoch,
             start: total,
             total,
-            end,
+            end: Some(end),
             log: self.log,
             segment: 0,
             generation: 0,
@@ -488,6 +507,6 @@ impl Core {
             len: 0,
             crcs: (&[][..]).into(),
         };
-        self.decide(&Record::Mark(mark), tail.key_hash())
+        (told, self.decide(&Record::Mark(mark), tail.key_hash()))
     }
 }

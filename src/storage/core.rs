@@ -294,11 +294,16 @@ impl Core {
 
     /// Waits until `seq` is committed.
     pub(super) async fn committed(&self, seq: u64) -> Result<(), StoreError> {
+        self.reached(seq, Core::committed_seq).await
+    }
+
+    /// Waits until what `place` tells has come to `seq`.
+    pub(super) async fn reached(&self, seq: u64, place: impl Fn(&Core) -> u64) -> Result<(), StoreError> {
         loop {
             if let Some(error) = self.sync.void(seq) {
                 return Err(error);
             }
-            if seq <= self.committed_seq() {
+            if seq <= place(self) {
                 return Ok(());
             }
             if self.health.get() == Health::ReadOnly {

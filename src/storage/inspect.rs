@@ -17,7 +17,7 @@ use super::checkpoint::{self, Manifest};
 use super::error::{OpenError, Unreadable};
 use super::extent::LogId;
 use super::header::Kind;
-use super::journal::record::{is_about_the_log, is_mark, kind_name};
+use super::journal::record::{is_about_the_log, is_mark, is_time, kind_name};
 use super::placement::Key;
 use super::recovery::finding::{Finding, LostRecords};
 use super::recovery::format::{self, Document};
@@ -279,6 +279,9 @@ fn cost(look: &Look, names: &Names, lost: &LostRecords) -> Lost {
     }
     if is_about_the_log(kind) {
         return Lost::Nothing("it speaks of the log alone");
+    }
+    if is_time(kind) {
+        return Lost::Nothing("it says when a stream ended, and the next start says so anew");
     }
     let by_hash = if is_mark(kind) { &look.facts.lost_marks } else { &look.facts.lost_names };
     if !by_hash.get(&key_hash).is_some_and(|all| all.contains(&lost.written)) {

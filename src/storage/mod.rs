@@ -151,6 +151,8 @@ pub struct ShardImage {
     damaged: BTreeSet<u64>,
     /// In all logs, told by the first shard.
     records_damaged: u64,
+    /// Streams of which no record says when they ended in their last epoch.
+    ends_untold: Vec<Arc<Tail>>,
     epoch_floor: u64,
     tally: Arc<Tally>,
     checkpoint: checkpoint::round::Parts,
@@ -221,6 +223,7 @@ impl Store {
             tally: image.tally,
             lock: image.lock,
         });
+        image.ends_untold.iter().for_each(|tail| core.tell_end(tail));
         let weak = Rc::downgrade(&core);
         shard.at_turn_end(Box::new(move || weak.upgrade().is_some_and(|core| core.end_turn())));
         let weak = Rc::downgrade(&core);

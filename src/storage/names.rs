@@ -175,6 +175,12 @@ impl Names {
         ticket.0 <= self.core.committed_seq() && self.core.sync.void(ticket.0).is_none()
     }
 
+    /// Resolves once what `ticket` stands for is on disk, whatever the durability class, or with the reason why it
+    /// never will be. What it superseded is dead then.
+    pub async fn synced(&self, ticket: Ticket) -> Result<(), StoreError> {
+        self.core.reached(ticket.0, |core| core.journal.borrow().synced_seq()).await
+    }
+
     /// Resolves once what `ticket` stands for is committed, or with the reason why it never will be.
     pub async fn committed(&self, ticket: Ticket) -> Result<(), StoreError> {
         self.core.committed(ticket.0).await

@@ -24,6 +24,7 @@ use super::journal::record::{Mark, Record};
 use super::journal::writer::{self, Position, Writer};
 use super::names::{Entry, SHARDS_MAX};
 use super::placement::owner_of;
+use super::tail::Tail;
 use super::tally::Tally;
 use super::{LOCK, Options, ShardImage, Shared};
 use crate::runtime::{Disk, File, ShardId};
@@ -138,6 +139,7 @@ pub(super) fn open_all(
             names: std::mem::take(&mut owned.names[shard]),
             damaged: std::mem::take(&mut owned.damaged[shard]),
             records_damaged: if shard == 0 { facts.lost_records } else { 0 },
+            ends_untold: std::mem::take(&mut owned.ends_untold[shard]),
             epoch_floor: facts.epoch_max,
             tally: tally.clone(),
             lock: lock.clone(),
@@ -334,6 +336,7 @@ pub(super) struct Owned {
     pub(super) losses: Vec<(u64, Vec<Loss>)>,
     raised: Vec<Vec<Raised>>,
     damaged: Vec<BTreeSet<u64>>,
+    ends_untold: Vec<Vec<Arc<Tail>>>,
     unsynced: Vec<(Arc<Segment>, Range<u64>)>,
 }
 
@@ -357,6 +360,7 @@ fn settle_names(facts: &mut Facts, segments: &Segments, ended: Vec<Vec<Entry>>, 
         nameless: BTreeSet::new(),
         losses: Vec::new(),
         damaged: vec![BTreeSet::new(); shards],
+        ends_untold: vec![Vec::new(); shards],
         unsynced: Vec::new(),
     };
     let mut latest = HashMap::new();
@@ -382,6 +386,9 @@ fn settle_names(facts: &mut Facts, segments: &Segments, ended: Vec<Vec<Entry>>, 
         if let Some((epoch, cut)) = settled.raised {
             let (mark, uid) = (settled.last_mark, fact.version);
             owned.raised[owner].push(Raised { mark, uid, key_hash, epoch, cut });
+        }
+        if settled.end_untold {
+            owned.ends_untold[owner].push(settled.tail.clone());
         }
         let entry = Entry {
             key,

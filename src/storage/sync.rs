@@ -280,7 +280,7 @@ fn give_up(core: &Core, pass: Pass) -> Vec<Arc<Tail>> {
         tail.list_unsynced(false);
         let poisoned = |run: &Placed| run.place().is_some_and(|place| place.segment.is_poisoned());
         if tail.runs().iter().any(|run| run.end() > tail.durable() && poisoned(run)) {
-            tail.fail(core.wake_for(tail));
+            core.fail(tail);
         }
     }
     let mut segments = core.sync.segments.borrow_mut();
@@ -358,7 +358,7 @@ impl Core {
             return;
         }
         if tail.has_failed() {
-            self.decide_bare_mark(tail, tail.epoch(), tail.durable(), Some(End::Interrupted));
+            self.decide_end(tail, tail.epoch(), tail.durable(), End::Interrupted, tail.ended_ms());
             return;
         }
         let (durable, published) = (tail.durable(), tail.published());
@@ -387,8 +387,8 @@ impl Core {
             State::Interrupted => Some(End::Interrupted),
             State::Open | State::Gone => None,
         };
-        if end.is_some() {
-            self.decide_bare_mark(tail, tail.epoch(), published, end);
+        if let Some(end) = end {
+            self.decide_end(tail, tail.epoch(), published, end, tail.ended_ms());
         }
         self.sync.add_tail(tail);
     }

@@ -75,6 +75,8 @@ pub struct Tail {
     listed: AtomicBool,
     /// Bytes of it in the tally.
     counted: AtomicU64,
+    /// When it ended, in milliseconds since 1970; 0 while it is open.
+    ended_ms: AtomicU64,
 }
 
 impl Tail {
@@ -94,6 +96,7 @@ impl Tail {
             runs: AppendList::new(),
             listed: AtomicBool::new(false),
             counted: AtomicU64::new(0),
+            ended_ms: AtomicU64::new(0),
         }
     }
 
@@ -161,6 +164,12 @@ impl Tail {
             state if state & COMPLETE != 0 => Some(End::Complete),
             _ => Some(End::Interrupted),
         }
+    }
+
+    /// When it ended, in milliseconds since 1970; 0 while it is open. An end that a crash was is told as the start
+    /// that found it.
+    pub fn ended_ms(&self) -> u64 {
+        self.ended_ms.load(Ordering::Acquire)
     }
 
     /// The current epoch, from 1.
@@ -238,11 +247,15 @@ impl Tail {
         self.epochs.push(number, start);
     }
 
-    pub(super) fn recover(&self, len: u64, end: End) {
+    pub(super) fn recover(&self, len: u64, end: End, ended_ms: u64) {
         self.set_reserved(len);
         self.publish(len, |_| {});
         self.set_durable(len);
-        self.end(end, |_| {});
+        self.end(end, ended_ms, |_| {});
+    }
+
+    pub(super) fn set_ended(&self, ended_ms: u64) {
+        self.ended_ms.store(ended_ms, Ordering::Release);
     }
 }
 
@@ -292,7 +305,9 @@ impl Tail {
         self.progress.publish(to, |shard| wake(ShardId(shard as u16)));
     }
 
-    pub(super) fn end(&self, end: End, wake: impl FnMut(ShardId)) {
+    pub(super) fn end(&self, end: End, at_ms: u64, wake: impl FnMut(ShardId)) {
+        // Before the state: who sees the end finds its time.
+        self.set_ended(at_ms);
         let bit = match end {
             End::Complete => COMPLETE,
             End::Interrupted => INTERRUPTED,
@@ -301,7 +316,8 @@ impl Tail {
     }
 
     /// Ends the stream at what is durable: what was published beyond may be gone from the page cache.
-    pub(super) fn fail(&self, wake: impl FnMut(ShardId)) {
+    pub(super) fn fail(&self, at_ms: u64, wake: impl FnMut(ShardId)) {
+        self.set_ended(at_ms);
         self.change(0, INTERRUPTED | FAILED, wake);
     }
 
@@ -354,6 +370,7 @@ impl Tail {
         let epoch = self.epoch() + 1;
         self.epochs.push(epoch, self.published());
         self.change(INTERRUPTED, 0, wake);
+        self.set_ended(0);
         Ok(epoch)
     }
 

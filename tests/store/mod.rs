@@ -56,7 +56,8 @@ impl Rig {
 
     pub fn on(disk: Arc<TestDisk>, dir: &Path, options: &Options) -> Rig {
         let images = open(&disk, dir, options).unwrap_or_else(|error| panic!("{error}"));
-        let nanos = Rc::new(Cell::new(0));
+        // Time goes on from one rig of a thread to the next.
+        let nanos = Rc::new(Cell::new(NANOS.with(|nanos| nanos.borrow().get())));
         NANOS.set(nanos.clone());
         let wakes = Rc::new(RefCell::new(Vec::new()));
         let mut rig = Rig { disk, shards: vec![], stores: vec![], metrics: vec![], wakes, nanos };
@@ -113,6 +114,11 @@ impl Rig {
     /// Lets time pass.
     pub fn wait(&self, duration: Duration) {
         self.nanos.set(self.nanos.get() + duration.as_nanos() as u64);
+    }
+
+    /// What time it is, in milliseconds since 1970.
+    pub fn now_ms(&self) -> u64 {
+        self.on_shard(0, || shard::current().wall().unix_millis())
     }
 
     /// Runs until nothing moves any more, intervals included.

@@ -45,10 +45,11 @@ use crate::config;
 use crate::net::http::exchange::{Exchange, Gone};
 use crate::net::http::server::Handler;
 use crate::observe::metrics::Dialect;
-use crate::service::stream::{Limits, Streams};
+use crate::service::stream::{Limits, Retention, Streams};
 use route::{Resource, Task};
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Duration;
 
 /// What the configuration says about this dialect.
 #[derive(Clone, Debug)]
@@ -59,6 +60,8 @@ pub struct Settings {
     pub interrupted: config::Interrupted,
     /// What bounds streams.
     pub limits: Limits,
+    /// How long they are kept.
+    pub retention: Retention,
 }
 
 impl Settings {
@@ -70,7 +73,15 @@ impl Settings {
             streams: some(config.max_streams),
             bytes: some(config.quota.bytes()),
         };
-        Settings { tokens: config.tokens.clone(), interrupted: config.interrupted, limits }
+        let retention = match config.enabled {
+            true => Retention {
+                age_max: Some(config.retention.max_age.into()).filter(|age: &Duration| !age.is_zero()),
+                bytes_max: some(config.retention.max_bytes.bytes()),
+            },
+            // A dialect that is not served deletes nothing.
+            false => Retention::default(),
+        };
+        Settings { tokens: config.tokens.clone(), interrupted: config.interrupted, limits, retention }
     }
 }
 
@@ -84,12 +95,14 @@ impl Loom {
     /// Speaks over `streams`.
     pub fn new(streams: Rc<Streams>, settings: Settings) -> Self {
         streams.set_limits(settings.limits);
+        streams.retain(settings.retention);
         Loom { streams, settings: RefCell::new(Rc::new(settings)) }
     }
 
     /// Takes other settings, from the next request on.
     pub fn reload(&self, settings: Settings) {
         self.streams.set_limits(settings.limits);
+        self.streams.retain(settings.retention);
         self.settings.replace(Rc::new(settings));
     }
 

@@ -142,6 +142,7 @@ impl Producer {
         self.spill.clear();
         // A thousand quiet producers must not hold a thousand receives.
         self.spill.shrink_to(SMALL);
+        self.streams.note_growth();
         if let Some(limit) = self.over {
             return Err(limit.into());
         }
@@ -334,6 +335,7 @@ impl Streams {
         self.metrics.streams_open.dec();
         self.tell_let_go(&desk.id, desk.tail.uid(), desk.epoch);
         desk.changed.notify_all();
+        self.note_growth();
     }
 }
 

@@ -115,7 +115,7 @@ impl Streams {
 }
 
 /// Goes through an owner's names, some at a time, so that a long way does not hold up the shard.
-struct Walk<'a> {
+pub(super) struct Walk<'a> {
     streams: &'a Streams,
     prefix: Bytes,
     after: Option<Arc<[u8]>>,
@@ -128,13 +128,13 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(streams: &'a Streams, prefix: Bytes, after: Option<Bytes>) -> Self {
+    pub(super) fn new(streams: &'a Streams, prefix: Bytes, after: Option<Bytes>) -> Self {
         let after = after.map(|after| after[..].into());
         let (taken, depends_on) = (VecDeque::new(), Ticket::default());
         Walk { streams, prefix, after, taken, depends_on, is_first: true, is_over: false }
     }
 
-    async fn next(&mut self) -> Option<Rc<Entry>> {
+    pub(super) async fn next(&mut self) -> Option<Rc<Entry>> {
         loop {
             while let Some((key, found)) = self.taken.pop_front() {
                 self.depends_on = self.depends_on.max(found.ticket);

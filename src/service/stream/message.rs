@@ -6,6 +6,7 @@
 use super::id::Id;
 use super::list::{Page, Query};
 use super::open::{OpenError, Opened};
+use super::retain::{Ended, Oldest, Reaped, Reason};
 use crate::runtime::mailbox;
 use crate::storage::{LogId, StoreError, Tail, Ticket};
 use bytes::Bytes;
@@ -68,6 +69,12 @@ pub enum Ask {
         /// The appender's epoch.
         epoch: u64,
     },
+    /// To the first shard, not answered: all streams have too much together.
+    Crowded,
+    /// To every owner: what of yours ended first, until it has so many bytes?
+    Oldest(u64),
+    /// To the owner: delete these if they stand as they did.
+    Reap(Vec<Ended>, Reason),
     /// Not answered: these streams moved, and readers on your shard wait for them.
     Wake(Vec<u64>),
     /// To every shard: what is produced there? And tell of what comes.
@@ -117,6 +124,10 @@ pub enum Answer {
     DeletedAll(Result<Vec<Id>, StoreError>),
     /// To [`Ask::List`].
     Listed(Result<Page, StoreError>),
+    /// To [`Ask::Oldest`].
+    Oldest(Result<Oldest, StoreError>),
+    /// To [`Ask::Reap`].
+    Reaped(Result<Reaped, StoreError>),
     /// To [`Ask::Watch`].
     Active(Result<Vec<Announced>, StoreError>),
 }

@@ -21,6 +21,7 @@ mod limits;
 mod list;
 mod message;
 mod open;
+mod retain;
 mod spy;
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,7 @@ pub use limits::{Limit, Limits, ProduceError};
 pub use list::{Page, Query};
 pub use message::{Announced, Answer, Ask, Found, Mailbox};
 pub use open::{Open, OpenError, Opened, Resume};
+pub use retain::{Ended, Oldest, Reaped, Reason, Retention};
 pub use spy::{Sight, Spy, SpyError, What};
 
 /// How streams stand and what disks do, in the words of the store.
@@ -66,6 +68,8 @@ pub struct Streams {
     waits: follow::Waits,
     /// As a spy's shard, and as a home that spies watch.
     spies: spy::Spies,
+    /// What of this shard's streams goes when.
+    reaper: retain::Reaper,
 }
 
 /// Asks another shard and unwraps the kind of answer that the question has.
@@ -101,6 +105,7 @@ impl Streams {
             desks: append::Desks::default(),
             waits: follow::Waits::new(shard.count()),
             spies: spy::Spies::default(),
+            reaper: retain::Reaper::default(),
         });
         let (wakes, flushes, answers) =
             (Rc::downgrade(&streams), Rc::downgrade(&streams), Rc::downgrade(&streams));
@@ -117,6 +122,7 @@ impl Streams {
             }
         });
         assert!(streams.post.set(post).is_ok(), "a service starts once");
+        streams.start_reapers();
         streams
     }
 
@@ -132,6 +138,7 @@ impl Streams {
 
     /// Takes no new producers, and resolves once those that are there have sealed their streams; spies end then.
     pub async fn drain(&self) {
+        self.end_retention();
         self.producing.close();
         self.producing.closed().await;
         self.spies.close();
@@ -187,6 +194,13 @@ impl Streams {
                 }),
             },
             Ask::LetGo { uid, epoch } => self.appenders.remove(uid, from, epoch),
+            Ask::Crowded => self.note_crowded(),
+            Ask::Oldest(bytes) => {
+                self.reply(reply, async move |streams| Answer::Oldest(streams.oldest_owned(bytes).await))
+            }
+            Ask::Reap(chosen, reason) => {
+                self.reply(reply, async move |streams| Answer::Reaped(streams.reap(chosen, reason).await))
+            }
             Ask::Wake(uids) => uids.into_iter().for_each(|uid| self.wake_here(uid)),
             Ask::Watch => {
                 self.spies.watched_by(from);

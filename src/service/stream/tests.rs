@@ -11,20 +11,20 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-const SHARDS: usize = 3;
+pub(super) const SHARDS: usize = 3;
 
 /// Shards that serve streams from one simulated disk.
-struct Fleet {
-    world: World,
-    shards: Vec<Rc<Streams>>,
+pub(super) struct Fleet {
+    pub(super) world: World,
+    pub(super) shards: Vec<Rc<Streams>>,
 }
 
 impl Fleet {
-    fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64) -> Self {
         Self::on(seed, SimDisk::new(seed))
     }
 
-    fn on(seed: u64, disk: SimDisk) -> Self {
+    pub(super) fn on(seed: u64, disk: SimDisk) -> Self {
         let shared: Arc<dyn Disk> = Arc::new(disk.clone());
         let options = Options {
             shards: SHARDS,
@@ -52,7 +52,7 @@ impl Fleet {
     }
 
     /// Runs `work` on a shard to its end.
-    fn run<T: 'static, F: Future<Output = T> + 'static>(
+    pub(super) fn run<T: 'static, F: Future<Output = T> + 'static>(
         &self,
         shard: usize,
         work: impl FnOnce(Rc<Streams>) -> F,
@@ -60,18 +60,24 @@ impl Fleet {
         self.world.block_on(shard, work(self.shards[shard].clone()))
     }
 
-    fn any(&self) -> usize {
+    pub(super) fn any(&self) -> usize {
         self.world.chance().below(SHARDS as u64) as usize
     }
 
-    fn open(&self, shard: usize, name: &str, force: bool) -> Result<Producer, OpenError> {
+    pub(super) fn open(&self, shard: usize, name: &str, force: bool) -> Result<Producer, OpenError> {
         let id = id(name);
         self.run(shard, async move |streams| {
             streams.open(id, Open { force, metadata: Bytes::from_static(b"{}"), announced: None }).await
         })
     }
 
-    fn resume(&self, shard: usize, name: &str, offset: u64, epoch: u64) -> Result<Producer, OpenError> {
+    pub(super) fn resume(
+        &self,
+        shard: usize,
+        name: &str,
+        offset: u64,
+        epoch: u64,
+    ) -> Result<Producer, OpenError> {
         let id = id(name);
         self.run(shard, async move |streams| {
             streams.resume(id, Resume { offset, epoch, announced: None }).await
@@ -79,7 +85,7 @@ impl Fleet {
     }
 
     /// Appends, and leaves it to chance when it is published.
-    fn append(
+    pub(super) fn append(
         &self,
         shard: usize,
         mut producer: Producer,
@@ -92,13 +98,13 @@ impl Fleet {
         })
     }
 
-    fn find(&self, shard: usize, name: &str) -> Option<Found> {
+    pub(super) fn find(&self, shard: usize, name: &str) -> Option<Found> {
         let id = id(name);
         self.run(shard, async move |streams| streams.find(id).await).expect("the store answers")
     }
 
     /// What is there now, or all of it if the stream has ended.
-    fn content(&self, shard: usize, found: &Found) -> (Vec<u8>, State) {
+    pub(super) fn content(&self, shard: usize, found: &Found) -> (Vec<u8>, State) {
         let tail = found.tail.clone();
         self.run(shard, async move |streams| {
             let until = tail.published();
@@ -106,20 +112,20 @@ impl Fleet {
         })
     }
 
-    fn list(&self, shard: usize, query: Query) -> Page {
+    pub(super) fn list(&self, shard: usize, query: Query) -> Page {
         self.run(shard, async move |streams| streams.list(query).await).expect("the store answers")
     }
 }
 
-fn id(name: &str) -> Id {
+pub(super) fn id(name: &str) -> Id {
     Id::new(name.as_bytes()).expect("an id")
 }
 
-fn all() -> Query {
+pub(super) fn all() -> Query {
     Query { prefix: Bytes::new(), after: None, state: None, limit: 1000 }
 }
 
-async fn produce(producer: &mut Producer, bytes: &[u8]) -> Result<(), ProduceError> {
+pub(super) async fn produce(producer: &mut Producer, bytes: &[u8]) -> Result<(), ProduceError> {
     for piece in bytes.chunks(100_000) {
         producer.make_room().await?;
         // Large and small pieces, as chunks of a body come.
@@ -129,7 +135,7 @@ async fn produce(producer: &mut Producer, bytes: &[u8]) -> Result<(), ProduceErr
 }
 
 /// Reads to the end.
-async fn read(mut follower: Follower) -> (Vec<u8>, State) {
+pub(super) async fn read(mut follower: Follower) -> (Vec<u8>, State) {
     let mut bytes = Vec::new();
     loop {
         match follower.next().await.expect("the store answers") {
@@ -139,14 +145,14 @@ async fn read(mut follower: Follower) -> (Vec<u8>, State) {
     }
 }
 
-fn loaded(range: &FileRange) -> Vec<u8> {
+pub(super) fn loaded(range: &FileRange) -> Vec<u8> {
     let mut bytes = vec![0; range.len as usize];
     range.file.read_exact_at(&mut bytes, range.offset).expect("readable");
     bytes
 }
 
 /// Bytes that tell where they belong.
-fn content(seed: u64, len: usize) -> Vec<u8> {
+pub(super) fn content(seed: u64, len: usize) -> Vec<u8> {
     (0..len).map(|at| (seed as usize).wrapping_add(at * 7 + at / 251) as u8).collect()
 }
 

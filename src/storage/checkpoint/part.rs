@@ -126,6 +126,11 @@ impl PartWriter {
             attributes: (&*entry.attributes).into(),
             runs: runs.next().unwrap_or_default(),
         };
+        // Before the stream that it is about, whose reader needs it.
+        if end.is_some() && tail.ended_ms() > 0 {
+            let ended = Record::Ended { uid: tail.uid(), epoch, at_ms: tail.ended_ms() };
+            self.record(&ended, tail.key_hash());
+        }
         self.record(&Record::Stream(snapshot), tail.key_hash());
         for runs in runs {
             self.record(&Record::Runs { uid: tail.uid(), runs }, tail.key_hash());

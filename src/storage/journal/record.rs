@@ -25,6 +25,7 @@
 //! | 5 | Epoch | `uid` u64, `epoch` u64, `cut` u64 |
 //! | 6 | SyncMark | nothing |
 //! | 7 | Abort | `from` u64, `to` u64: these sequences of this log are void |
+//! | 9 | Ended | `uid` u64, `epoch` u64, `at_ms` u64: when the stream ended in that epoch |
 //! | 18 | Moved | as Mark: the run with this `epoch` and `start` lies here now |
 //!
 //! Kinds 16 and 17 stand in checkpoints alone and are laid out in [`super::snapshot`]. Invariant: decoding what was
@@ -114,6 +115,15 @@ pub enum Record<'a> {
         /// Where the one before ended.
         cut: u64,
     },
+    /// A stream ended in this epoch, as the mark that follows says, or was found without an appender.
+    Ended {
+        /// The stream.
+        uid: u64,
+        /// Its epoch: once there is a later one, the stream went on.
+        epoch: u64,
+        /// When, in milliseconds since 1970.
+        at_ms: u64,
+    },
     /// Everything up to this record's `synced_seq` is durable.
     SyncMark,
     /// A sync failed: records of these sequences, both included, are void.
@@ -177,6 +187,7 @@ const MARK: u8 = 4;
 const EPOCH: u8 = 5;
 const SYNC_MARK: u8 = 6;
 const ABORT: u8 = 7;
+const ENDED: u8 = 9;
 const STREAM: u8 = 16;
 const RUNS: u8 = 17;
 const MOVED: u8 = 18;
@@ -194,6 +205,11 @@ pub fn is_abort(kind: u8) -> bool {
 /// Whether records of `kind` speak of the log alone: losing one loses nothing of any name.
 pub fn is_about_the_log(kind: u8) -> bool {
     matches!(kind, BOOT | SYNC_MARK | ABORT)
+}
+
+/// Whether records of `kind` say when something happened: the next start takes the time anew for one that is lost.
+pub fn is_time(kind: u8) -> bool {
+    kind == ENDED
 }
 
 /// The name in a record whose payload is damaged, if it still has the placement hash that the header tells. `bytes`
@@ -218,6 +234,7 @@ pub fn kind_name(kind: u8) -> &'static str {
         EPOCH => "epoch",
         SYNC_MARK => "sync mark",
         ABORT => "abort",
+        ENDED => "ended",
         STREAM => "stream",
         RUNS => "runs",
         MOVED => "moved",
@@ -337,6 +354,12 @@ fn encode_payload(record: &Record<'_>, out: &mut Vec<u8>) -> u8 {
             }
             EPOCH
         }
+        Record::Ended { uid, epoch, at_ms } => {
+            for value in [uid, epoch, at_ms] {
+                out.extend_from_slice(&value.to_le_bytes());
+            }
+            ENDED
+        }
         Record::SyncMark => SYNC_MARK,
         Record::Abort { from, to } => {
             out.extend_from_slice(&from.to_le_bytes());
@@ -392,6 +415,7 @@ pub fn decode_payload(kind: u8, payload: &[u8]) -> Option<Record<'_>> {
         MARK => Record::Mark(input.mark()?),
         MOVED => Record::Moved(input.mark()?),
         EPOCH => Record::Epoch { uid: input.u64()?, epoch: input.u64()?, cut: input.u64()? },
+        ENDED => Record::Ended { uid: input.u64()?, epoch: input.u64()?, at_ms: input.u64()? },
         SYNC_MARK => Record::SyncMark,
         ABORT => Record::Abort { from: input.u64()?, to: input.u64()? },
         STREAM => Record::Stream(input.snapshot()?),
@@ -574,6 +598,11 @@ pub(super) mod tests {
                 uid,
                 epoch,
                 cut
+            }),
+            (any::<u64>(), any::<u64>(), any::<u64>()).prop_map(|(uid, epoch, at_ms)| Record::Ended {
+                uid,
+                epoch,
+                at_ms
             }),
             Just(Record::SyncMark),
             (any::<u64>(), any::<u64>()).prop_map(|(from, to)| Record::Abort { from, to }),

@@ -89,6 +89,8 @@ struct Rest {
     findings: Vec<Finding>,
     read: u64,
     epoch_max: u64,
+    /// When the stream ended that comes next.
+    ended: Option<Record<'static>>,
 }
 
 impl Reader<'_> {
@@ -100,6 +102,7 @@ impl Reader<'_> {
             findings: Vec::new(),
             read: 0,
             epoch_max: 0,
+            ended: None,
         };
         let mut first_seq = 1;
         for &(number, records) in &part.chunks {
@@ -169,14 +172,20 @@ impl Reader<'_> {
     }
 
     fn take(&self, log: LogId, key_hash: u64, record: Record<'_>, rest: &mut Rest) {
+        if let Record::Ended { uid, epoch, at_ms } = record {
+            rest.ended = Some(Record::Ended { uid, epoch, at_ms });
+            return;
+        }
         if let Record::Stream(snapshot) = &record {
             rest.epoch_max = rest.epoch_max.max(snapshot.epoch);
+            let ended = rest.ended.take();
             if !self.facts.touches(key_hash)
-                && let Some(entry) = self.entry(snapshot, key_hash)
+                && let Some(entry) = self.entry(snapshot, key_hash, &ended)
             {
                 rest.entries[owner_of(key_hash, self.shards).index()].push(entry);
                 return;
             }
+            rest.records.extend(ended.map(|ended| (written(self.manifest, log), key_hash, ended)));
         }
         if let Some(record) = into_owned(record) {
             rest.records.push((written(self.manifest, log), key_hash, record));
@@ -184,8 +193,12 @@ impl Reader<'_> {
     }
 
     /// The entry that the snapshot says, if nothing about it needs a second look.
-    fn entry(&self, snapshot: &Snapshot<'_>, key_hash: u64) -> Option<Entry> {
+    fn entry(&self, snapshot: &Snapshot<'_>, key_hash: u64, ended: &Option<Record<'_>>) -> Option<Entry> {
         let end = snapshot.end.filter(|_| !snapshot.more)?;
+        let Some(Record::Ended { uid, epoch, at_ms }) = *ended else { return None };
+        if (uid, epoch) != (snapshot.uid, snapshot.epoch) {
+            return None;
+        }
         let tail = Tail::new(snapshot.uid, snapshot.first_epoch, snapshot.space, key_hash, self.shards);
         // Looked at whole before anything is claimed.
         let mut len = 0;
@@ -208,7 +221,7 @@ impl Reader<'_> {
             }
             segment.claim(len);
         }
-        tail.recover(len, end);
+        tail.recover(len, end, at_ms);
         Some(Entry {
             key: Key { space: snapshot.space, bytes: (&*snapshot.key).into() },
             attributes: snapshot.attributes.to_vec().into(),
@@ -234,6 +247,7 @@ fn into_owned(record: Record<'_>) -> Option<Record<'static>> {
         | Record::Delete { .. }
         | Record::Mark(_)
         | Record::Moved(_)
+        | Record::Ended { .. }
         | Record::SyncMark
         | Record::Abort { .. } => None,
     }

@@ -8,7 +8,7 @@ use super::super::checkpoint::Covered;
 use super::super::error::{OpenError, Unreadable};
 use super::super::extent::LogId;
 use super::super::header::{HEADER, Header, Kind, noted_len, whole_copies};
-use super::super::journal::record::{self, Mark, Record, is_about_the_log, is_mark, key_in};
+use super::super::journal::record::{self, Mark, Record, is_about_the_log, is_mark, is_time, key_in};
 use super::super::journal::scan::{Expect, Found, Survey, scan, survey};
 use super::super::journal::snapshot::Snapshot;
 use super::super::journal::writer::Older;
@@ -101,6 +101,8 @@ pub struct Facts {
     pub boot_max: u32,
     /// Later epochs by stream: number and cut.
     pub epochs: HashMap<u64, BTreeMap<u64, u64>>,
+    /// When streams ended: the last epoch that did, and the time.
+    pub ended: HashMap<u64, (u64, u64)>,
     /// Lost records about names, by placement hash.
     pub lost_names: HashMap<u64, Vec<Written>>,
     /// Lost marks, by placement hash.
@@ -353,6 +355,10 @@ impl Facts {
                 self.epoch_max = self.epoch_max.max(epoch);
                 self.epochs.entry(uid).or_default().insert(epoch, cut);
             }
+            Record::Ended { uid, epoch, at_ms } => {
+                let known = self.ended.entry(uid).or_insert((epoch, at_ms));
+                *known = (*known).max((epoch, at_ms));
+            }
             Record::Stream(_)
             | Record::Runs { .. }
             | Record::Boot { .. }
@@ -436,7 +442,9 @@ impl Facts {
         self.lost_records += lost.count;
         let known = u64::from(lost.header.is_some());
         self.lost_unknown += lost.count.saturating_sub(known);
-        if let Some((kind, key_hash)) = lost.header.filter(|&(kind, _)| !is_about_the_log(kind)) {
+        if let Some((kind, key_hash)) =
+            lost.header.filter(|&(kind, _)| !is_about_the_log(kind) && !is_time(kind))
+        {
             self.touched.insert(key_hash);
             let by_hash = if is_mark(kind) { &mut self.lost_marks } else { &mut self.lost_names };
             by_hash.entry(key_hash).or_default().push(lost.written);

@@ -26,6 +26,8 @@ pub struct Settled {
     /// The mark that its last run was believed by. Written again when an epoch is begun: marks of that run that
     /// reach further, and were not believed, are durable from then on.
     pub last_mark: Option<Mark<'static>>,
+    /// No record says when it ended in its last epoch.
+    pub end_untold: bool,
     /// What is missing that was durable.
     pub losses: Vec<Loss>,
     /// Data that has to be made durable before anyone is told about it.
@@ -69,8 +71,14 @@ pub fn settle(facts: &mut Facts, segments: &Segments, uid: u64, key: &Key, shard
     let first_epoch = facts.first_epochs.remove(&uid).unwrap_or(1);
     epochs.insert(first_epoch, 0);
     let tail = Arc::new(Tail::new(uid, first_epoch, key.space, key_hash, shards));
-    let (losses, unsynced) = (Vec::new(), Vec::new());
-    let mut settled = Settled { tail: tail.clone(), raised: None, last_mark: None, losses, unsynced };
+    let mut settled = Settled {
+        tail: tail.clone(),
+        raised: None,
+        last_mark: None,
+        end_untold: false,
+        losses: Vec::new(),
+        unsynced: Vec::new(),
+    };
     let len = settled.place_runs(&marks, &epochs, segments);
     if lost_a_last_mark(facts, key_hash, &marks) {
         settled.losses.push(Loss::Mark);
@@ -95,7 +103,10 @@ pub fn settle(facts: &mut Facts, segments: &Segments, uid: u64, key: &Key, shard
         tail.recover_epoch(epoch + 1, len);
         settled.raised = Some((epoch + 1, len));
     }
-    tail.recover(len, end.unwrap_or(End::Interrupted));
+    // What a crash ended in the last epoch, an earlier start may have found already.
+    let ended = facts.ended.remove(&uid).filter(|(ended_epoch, _)| *ended_epoch == epoch);
+    settled.end_untold = ended.is_none() || settled.raised.is_some();
+    tail.recover(len, end.unwrap_or(End::Interrupted), ended.map_or(0, |(_, at_ms)| at_ms));
     settled
 }
 

@@ -1,0 +1,354 @@
+//! Retention on virtual shards, where days pass between two steps.
+
+use super::super::tests::{Fleet, SHARDS, content, id, loaded, read};
+use super::super::{Follower, Found, Look, OpenError, State};
+use super::*;
+use crate::runtime::sim::seeds;
+use std::collections::BTreeMap;
+
+const HOUR: Duration = Duration::from_secs(3600);
+const MS_PER_HOUR: u64 = 3_600_000;
+
+impl Fleet {
+    fn retain(&self, retention: Retention) {
+        for (index, shard) in self.shards.iter().enumerate() {
+            self.world.enter(index, |_| shard.retain(retention));
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.world.enter(0, |_| now_ms())
+    }
+
+    /// A stream that ended now, one way or the other.
+    fn ended(&self, name: &str, bytes: &[u8]) -> Found {
+        let shard = self.any();
+        let producer = self.open(shard, name, false).expect("free");
+        let (producer, done) = self.append(shard, producer, bytes);
+        done.expect("appended");
+        let found = self.find(shard, name).expect("opened");
+        match self.world.chance().one_in(2) {
+            true => drop(self.run(shard, async move |_| producer.end().await)),
+            false => self.world.enter(shard, |_| drop(producer)),
+        }
+        assert!(self.world.run_until(|| found.tail.ended_ms() > 0, 1_000_000));
+        found
+    }
+
+    fn reaped(&self) -> Reaped {
+        let metrics = self.shards.iter().map(|shard| &shard.metrics);
+        metrics.fold(Reaped::default(), |sum, shard| Reaped {
+            streams: sum.streams + shard.reaped_streams.value(),
+            bytes: sum.bytes + shard.reaped_bytes.value(),
+        })
+    }
+}
+
+fn by_age(days: u64) -> Retention {
+    Retention { age_max: Some(24 * HOUR * days as u32), bytes_max: None }
+}
+
+fn by_bytes(bytes_max: u64) -> Retention {
+    Retention { age_max: None, bytes_max: Some(bytes_max) }
+}
+
+/// Catches a stream that goes too early, too late or never, and one that is open and goes.
+#[test]
+fn days_pass_and_what_ended_long_ago_goes() {
+    for seed in seeds(6) {
+        let fleet = Fleet::new(seed);
+        fleet.retain(by_age(3));
+        let open = fleet.open(0, "open", false).expect("free");
+        let (open, done) = fleet.append(0, open, b"never ends");
+        done.expect("appended");
+        let mut ends: BTreeMap<String, u64> = BTreeMap::new();
+        for round in 0..25 {
+            let name = format!("{round:02}");
+            let found = fleet.ended(&name, &content(seed, fleet.world.chance().below(3000) as usize));
+            ends.insert(name, found.tail.ended_ms());
+            fleet.world.run_for(HOUR * fleet.world.chance().below(20) as u32);
+            // No clock of a test is at the very moment: what is due now may stand or not.
+            let now = fleet.now_ms();
+            let there: Vec<String> = fleet
+                .list(fleet.any(), super::super::tests::all())
+                .streams
+                .iter()
+                .map(|found| found.id.text().into_owned())
+                .filter(|name| name != "open")
+                .collect();
+            let age = |name: &str| now - ends[name];
+            assert!(there.iter().all(|name| age(name) <= 72 * MS_PER_HOUR + 2000), "at {now}: {ends:?}");
+            let kept = ends.keys().filter(|name| age(name) < 72 * MS_PER_HOUR);
+            assert!(kept.clone().all(|name| there.contains(name)), "at {now}: {there:?} of {ends:?}");
+        }
+        fleet.world.run_for(24 * HOUR * 4);
+        assert_eq!(fleet.find(1, "open").expect("it is open").tail.state(), State::Open);
+        assert_eq!(fleet.list(0, super::super::tests::all()).streams.len(), 1);
+        assert_eq!(fleet.reaped().streams, 25);
+        assert_eq!(fleet.shards[0].total_bytes(), 10, "what went counts no more");
+        // Their names are free.
+        let again = fleet.open(0, "00", false).expect("free");
+        fleet.world.enter(0, |_| drop((again, open)));
+        fleet.world.run_for(24 * HOUR * 4);
+        assert_eq!(fleet.list(0, super::super::tests::all()).streams.len(), 0);
+        assert_eq!(fleet.world.panics(), 0);
+    }
+}
+
+/// Catches an age that is counted from the first end of a stream that went on, and one that goes under its producer.
+#[test]
+fn who_goes_on_with_a_stream_keeps_it() {
+    for seed in seeds(12) {
+        let fleet = Fleet::new(seed);
+        fleet.retain(by_age(3));
+        let shard = fleet.any();
+        let producer = fleet.open(shard, "a", false).expect("free");
+        fleet.world.enter(shard, |_| drop(producer));
+        fleet.world.run_for(70 * HOUR);
+        let found = fleet.find(0, "a").expect("not yet");
+        let resumed = fleet.resume(shard, "a", 0, found.tail.epoch()).expect("resumed");
+        fleet.world.run_for(70 * HOUR);
+        assert_eq!(fleet.find(0, "a").map(|found| found.tail.state()), Some(State::Open));
+        let ended = fleet.run(shard, async move |_| resumed.end().await);
+        assert_eq!(ended, Ok(0));
+        fleet.world.run_for(71 * HOUR);
+        assert!(fleet.find(0, "a").is_some());
+        fleet.world.run_for(2 * HOUR);
+        assert!(fleet.find(0, "a").is_none());
+    }
+}
+
+/// Catches a reader that loses bytes to retention, where a deletion would leave them to it.
+#[test]
+fn who_reads_a_stream_that_goes_reads_on_as_after_a_deletion() {
+    for seed in seeds(8) {
+        let fleet = Fleet::new(seed);
+        let bytes = content(seed, 1_500_000);
+        let found = fleet.ended("a", &bytes);
+        let shard = fleet.any();
+        let mut reader = fleet.shards[shard].read(found.tail.clone(), 0, found.tail.published());
+        let (mut reader, first): (Follower, Look) = fleet.run(shard, async move |_| {
+            let first = reader.next().await.expect("readable");
+            (reader, first)
+        });
+        let Look::Ready(first) = first else { panic!("there are bytes") };
+        fleet.retain(by_age(1));
+        fleet.world.run_for(48 * HOUR);
+        assert!(fleet.find(shard, "a").is_none());
+        let (rest, state) = fleet.run(shard, async move |_| {
+            let mut rest = Vec::new();
+            loop {
+                match reader.next().await.expect("readable") {
+                    Look::Ready(range) => rest.extend(loaded(&range)),
+                    Look::End(state) => return (rest, state),
+                }
+            }
+        });
+        assert!([loaded(&first), rest].concat() == bytes, "a reader that has it open reads on");
+        assert_eq!(state, State::Gone);
+    }
+}
+
+/// Catches one stream too many or too few, a younger one that goes before an older one of another shard, and a sum
+/// that stays too much because nobody looks.
+#[test]
+fn the_oldest_go_until_all_together_are_within_bounds() {
+    for seed in seeds(20) {
+        let fleet = Fleet::new(seed);
+        let bytes_max = 1 + fleet.world.chance().below(400_000);
+        fleet.retain(by_bytes(bytes_max));
+        let held = fleet.open(0, "held", false).expect("free");
+        let (held, done) = fleet.append(0, held, &content(seed, fleet.world.chance().below(50_000) as usize));
+        done.expect("appended");
+        let held_bytes = fleet.find(0, "held").expect("open").tail.published();
+        // Oldest first: what ended and is there.
+        let mut model: Vec<(String, u64)> = Vec::new();
+        for round in 0..20 {
+            let name = format!("{round:02}");
+            let len = fleet.world.chance().below(90_000);
+            fleet.ended(&name, &content(seed, len as usize));
+            model.push((name, len));
+            // Either at once or after a while: nothing may depend on the pauses of who looks.
+            fleet.world.run_for(Duration::from_millis(fleet.world.chance().below(3000)));
+            if fleet.world.chance().one_in(3) {
+                fleet.world.run_for(FRUITLESS + 2 * STEP);
+                expect(&fleet, &mut model, held_bytes, bytes_max);
+            }
+        }
+        fleet.world.run_for(FRUITLESS + 2 * STEP);
+        expect(&fleet, &mut model, held_bytes, bytes_max);
+        assert_eq!(fleet.reaped().streams as usize, 20 - model.len());
+        fleet.world.enter(0, |_| drop(held));
+        fleet.world.run_for(FRUITLESS + 2 * STEP);
+        model.push(("held".to_owned(), held_bytes));
+        expect(&fleet, &mut model, 0, bytes_max);
+        assert_eq!(fleet.world.panics(), 0);
+    }
+}
+
+/// What is there is what the model keeps.
+fn expect(fleet: &Fleet, model: &mut Vec<(String, u64)>, held_bytes: u64, bytes_max: u64) {
+    let total = |model: &[(String, u64)]| model.iter().map(|(_, bytes)| bytes).sum::<u64>() + held_bytes;
+    while total(model) > bytes_max
+        && let Some(oldest) = model.iter().position(|(_, bytes)| *bytes > 0)
+    {
+        model.remove(oldest);
+    }
+    let page = fleet.list(fleet.any(), super::super::tests::all());
+    let mut there: Vec<String> = page.streams.iter().map(|found| found.id.text().into_owned()).collect();
+    there.retain(|name| name != "held" || held_bytes == 0);
+    let mut kept: Vec<String> = model.iter().map(|(name, _)| name.clone()).collect();
+    kept.sort();
+    assert_eq!(there, kept, "within {bytes_max}");
+    assert_eq!(fleet.shards[0].total_bytes(), total(model));
+}
+
+/// Catches a bound that is not kept for what was there before it, and more in one go than there is memory for.
+#[test]
+fn a_new_bound_holds_for_all_there_is() {
+    let fleet = Fleet::new(7);
+    let count = BATCH + 500;
+    let sizes: Vec<u64> = (0..count as u64).map(|number| 1 + number % 7).collect();
+    for (number, len) in sizes.iter().enumerate() {
+        let shard = number % SHARDS;
+        let name = id(&format!("{number:04}"));
+        let bytes = content(*len, *len as usize);
+        fleet.run(shard, async move |streams| {
+            let mut producer = streams.open(name, Default::default()).await.expect("free");
+            producer.make_room().await.expect("room");
+            producer.take(&bytes);
+            producer.make_room().await.expect("room");
+            producer.end().await.expect("ended");
+        });
+    }
+    let all: u64 = sizes.iter().sum();
+    assert_eq!(fleet.shards[0].total_bytes(), all);
+    fleet.retain(by_bytes(all / 10));
+    fleet.world.run_for(60 * STEP);
+    assert!(fleet.shards[0].total_bytes() <= all / 10);
+    let newest = *sizes.last().expect("some");
+    assert!(
+        fleet.shards[0].total_bytes() + 7 > all / 10 && fleet.find(0, &format!("{:04}", count - 1)).is_some()
+    );
+    let reaped = fleet.reaped();
+    assert_eq!(reaped.bytes, all - fleet.shards[0].total_bytes());
+    fleet.retain(Retention { age_max: Some(HOUR), bytes_max: None });
+    fleet.world.run_for(3 * HOUR);
+    assert_eq!((fleet.shards[0].total_bytes(), fleet.reaped().streams), (0, count as u64), "{newest}");
+}
+
+/// Catches a reaper that looks at a clock although nothing is to be kept within bounds.
+#[test]
+fn without_retention_and_within_bounds_no_timer_is_set() {
+    let fleet = Fleet::new(3);
+    fleet.ended("a", b"there");
+    let timers = || {
+        fleet.world.run_until_idle();
+        (0..SHARDS).filter_map(|shard| fleet.world.enter(shard, |shard| shard.timers().next())).count()
+    };
+    assert_eq!(timers(), 0);
+    fleet.retain(by_bytes(1 << 20));
+    fleet.ended("b", b"there");
+    assert_eq!(timers(), 0, "who makes it too much says so");
+    fleet.retain(by_age(1));
+    assert_eq!(timers(), SHARDS);
+    fleet.retain(Retention::default());
+    assert_eq!(timers(), 0);
+}
+
+/// Catches a deletion of another stream than the one that was chosen.
+#[test]
+fn what_changed_since_it_was_chosen_stays() {
+    let fleet = Fleet::new(5);
+    let owner = |name: &str| fleet.shards[0].owner_of(&id(name)).index();
+    let reap = |chosen: &Ended| {
+        let (chosen, shard) = (chosen.clone(), owner(&chosen.id.text()));
+        fleet.run(shard, async move |streams| streams.reap(vec![chosen], Reason::Age).await)
+    };
+    let chosen = |name: &str| {
+        let found = fleet.find(0, name).expect("there");
+        let (at_ms, uid, bytes) = (found.tail.ended_ms(), found.tail.uid(), found.tail.published());
+        Ended { at_ms, id: found.id, uid, bytes }
+    };
+    fleet.ended("replaced", b"old");
+    let before = chosen("replaced");
+    let shard = fleet.any();
+    let new = fleet.open(shard, "replaced", true).expect("forced");
+    fleet.world.enter(shard, |_| drop(new));
+    fleet.world.run_until_idle();
+    assert_eq!(reap(&before), Ok(Reaped::default()));
+    let producer = fleet.open(shard, "resumed", false).expect("free");
+    fleet.world.enter(shard, |_| drop(producer));
+    fleet.world.run_until_idle();
+    let before = chosen("resumed");
+    let epoch = fleet.find(0, "resumed").expect("there").tail.epoch();
+    let resumed = fleet.resume(shard, "resumed", 0, epoch).expect("resumed");
+    assert_eq!(reap(&before), Ok(Reaped::default()));
+    fleet.world.enter(shard, |_| drop(resumed));
+    fleet.world.run_for(STEP);
+    assert_eq!(reap(&before), Ok(Reaped::default()), "it ended later than that");
+    assert_eq!(reap(&chosen("resumed")), Ok(Reaped { streams: 1, bytes: 0 }));
+    assert!(matches!(fleet.resume(shard, "resumed", 0, epoch).map(drop), Err(OpenError::Unknown)));
+    let found = fleet.find(0, "replaced").expect("the new one");
+    assert_eq!(
+        fleet.run(0, async move |streams| read(streams.follow(found.tail, 0)).await.1),
+        State::Interrupted
+    );
+}
+
+fn stream(at_ms: u64, bytes: u64) -> Ended {
+    Ended { at_ms, id: id(&at_ms.to_string()), uid: at_ms, bytes }
+}
+
+fn part(streams: &[(u64, u64)], has_more: bool) -> Oldest {
+    Oldest { streams: streams.iter().map(|&(at_ms, bytes)| stream(at_ms, bytes)).collect(), has_more }
+}
+
+/// Catches one stream too many or too few, and one that is taken before an older one that nobody told of.
+#[test]
+fn the_oldest_of_all_parts_are_chosen_and_no_more_than_have_to_go() {
+    let chosen = |parts: &[Oldest], bytes| -> Vec<u64> {
+        choose(parts.to_vec(), bytes).iter().map(|ended| ended.at_ms).collect()
+    };
+    let parts = [part(&[(1, 10), (4, 10)], false), part(&[(2, 10), (3, 10)], false), part(&[], false)];
+    for (bytes, expected) in
+        [(0, &[][..]), (1, &[1]), (10, &[1]), (11, &[1, 2]), (40, &[1, 2, 3, 4]), (99, &[1, 2, 3, 4])]
+    {
+        assert_eq!(chosen(&parts, bytes), expected, "{bytes}");
+    }
+    let parts = [part(&[(1, 10), (4, 10)], false), part(&[(2, 10), (3, 10)], true)];
+    assert_eq!(chosen(&parts, 99), [1, 2, 3], "behind 3 there may be others");
+}
+
+/// Catches growth that nobody tells of because something was told a moment ago, and that nobody looks for.
+#[test]
+fn what_grows_in_the_shadow_of_a_message_is_seen() {
+    for seed in seeds(10) {
+        let fleet = Fleet::new(seed);
+        fleet.retain(by_bytes(1000));
+        let produce = |shard: usize, name: &str| {
+            let producer = fleet.open(shard, name, false).expect("free");
+            let (producer, done) = fleet.append(shard, producer, &[b'x'; 600]);
+            done.expect("appended");
+            producer
+        };
+        let ended = produce(0, "ended");
+        fleet.world.enter(0, |_| drop(ended));
+        fleet.world.run_until_idle();
+        let open = produce(0, "open");
+        fleet.world.run_for(Duration::from_millis(400));
+        assert_eq!(fleet.shards[0].total_bytes(), 600, "the older one went, and the reaper rests");
+        // Too much again, told, and deleted by somebody else before the reaper looks.
+        let told = produce(1, "told");
+        let gone = fleet.run(1, async move |streams| streams.delete(id("told")).await);
+        assert_eq!((gone, fleet.shards[0].total_bytes()), (Ok(true), 600));
+        fleet.world.run_for(Duration::from_millis(750));
+        // Nobody says so within a second of the last time.
+        let silent = produce(1, "silent");
+        fleet.world.enter(1, |_| drop((told, silent)));
+        fleet.world.run_for(30 * STEP);
+        assert_eq!(fleet.shards[0].total_bytes(), 600);
+        assert!(fleet.find(0, "silent").is_none());
+        fleet.world.enter(0, |_| drop(open));
+    }
+}
