@@ -35,7 +35,7 @@ pub fn view(args: &Args, header: &Header, content: &[u8], out: &mut Out<impl Wri
                         ("hash", if header.key_hash == 0 { json!(null) } else { hex(header.key_hash) }),
                     ];
                     fields.extend(of_record(&record));
-                    fields.extend(mended.then(|| ("mended", json!(true))));
+                    fields.extend(mended.then_some(("mended", json!(true))));
                     out.line(at, kind_name(header.kind), fields)?;
                 }
             }
