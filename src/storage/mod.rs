@@ -204,7 +204,7 @@ impl Store {
         metrics.records_damaged.add(image.records_damaged);
         metrics.names_damaged.set(image.damaged.len() as i64);
         let mut index = Index::new(image.shard, image.boot, image.damaged, image.epoch_floor);
-        image.names.into_iter().for_each(|entry| index.recovered(entry));
+        index.recovered(image.names);
         let core = Core::new(core::Parts {
             shard: image.shard,
             shards: image.shards,

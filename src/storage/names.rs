@@ -19,6 +19,7 @@ use crate::runtime::executor::critical;
 use crate::runtime::{ShardId, shard};
 use bytes::Bytes;
 use std::collections::{BTreeSet, VecDeque};
+use std::hash::{BuildHasher, RandomState};
 use std::ops::Bound;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -229,13 +230,17 @@ impl Index {
     pub(super) fn new(shard: ShardId, boot: u32, damaged: BTreeSet<u64>, epoch_floor: u64) -> Self {
         let first = (u64::from(boot) << (SHARD_BITS + COUNT_BITS)) | (u64::from(shard.0) << COUNT_BITS);
         let next_version = first + 1;
-        Index { map: Table::default(), pending: VecDeque::new(), told: 0, damaged, next_version, epoch_floor }
+        // Not of the shard's chance, whose numbers are told to clients in ids.
+        let map = Table::new(RandomState::new().hash_one(boot));
+        Index { map, pending: VecDeque::new(), told: 0, damaged, next_version, epoch_floor }
     }
 
-    /// A name as recovery found it.
-    pub(super) fn recovered(&mut self, entry: Entry) {
-        let key = entry.key.clone();
-        self.map.insert(key, Found { entry: Some(Rc::new(entry)), ticket: Ticket(0) });
+    /// The names as recovery found them.
+    pub(super) fn recovered(&mut self, entries: Vec<Entry>) {
+        let found = entries
+            .into_iter()
+            .map(|entry| (entry.key.clone(), Found { entry: Some(Rc::new(entry)), ticket: Ticket(0) }));
+        self.map.fill(found);
     }
 
     fn stands(&self, key: &Key) -> bool {

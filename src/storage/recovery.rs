@@ -31,7 +31,7 @@ use crate::runtime::{Disk, File, ShardId};
 use finding::Finding;
 use format::Format;
 use moved::Moved;
-use replay::{Facts, LogEnd, checked_header};
+use replay::{Facts, LogEnd, Whole, checked_header};
 use settle::{Loss, Segments};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
@@ -168,10 +168,11 @@ pub(super) fn look(
     let manifest = Manifest::load(disk, place)?;
     let before = manifest.clone().unwrap_or_default();
     let mut facts = Facts::default();
-    let mut ends = Vec::new();
+    let (mut ends, mut whole) = (Vec::new(), Whole::default());
     for &log in logs {
-        ends.push(replay::replay(disk, place, log, before.covered(log), &mut facts)?);
+        ends.push(replay::replay(disk, place, log, before.covered(log), &mut whole, &mut facts)?);
     }
+    drop(whole);
     facts.boot_max = facts.boot_max.max(before.boot);
     for used in &before.segments {
         facts.use_bulk(LogId(used.log), used.number, used.used);
@@ -190,7 +191,7 @@ pub(super) fn look(
         }
     }
     let bulk = open_bulk(disk, place, logs, &before, &mut facts, shards)?;
-    let ended = parts::read(disk, place, &before, &bulk.segments, shards, &mut facts)?;
+    let ended = parts::read(disk, place, &before, &bulk.segments, shards, tally, &mut facts)?;
     let owned = settle_names(&mut facts, &bulk.segments, ended, tally);
     Ok(Look { manifest, facts, ends, bulk, owned })
 }
@@ -350,10 +351,9 @@ struct Raised {
     cut: u64,
 }
 
-/// `ended` are the entries that need no settling.
+/// `ended` are the entries that need no settling and are counted already.
 fn settle_names(facts: &mut Facts, segments: &Segments, ended: Vec<Vec<Entry>>, tally: &Tally) -> Owned {
     let shards = ended.len();
-    ended.iter().flatten().for_each(|entry| tally.count(entry));
     let mut owned = Owned {
         names: ended,
         raised: (0..shards).map(|_| Vec::new()).collect(),
@@ -430,10 +430,15 @@ fn sync_found(
     ends: &[LogEnd],
     unsynced: &[(Arc<Segment>, Range<u64>)],
 ) -> Result<(), OpenError> {
+    let mut segments: Vec<&Arc<Segment>> = Vec::new();
     for (segment, place) in unsynced {
         write_again(&segment.file, place).map_err(io(&segment.path))?;
+        // There are few, and each is synced once however many streams it holds.
+        if !segments.iter().any(|known| Arc::ptr_eq(known, segment)) {
+            segments.push(segment);
+        }
     }
-    for (segment, _) in unsynced {
+    for segment in segments {
         sync_now(&segment.file).map_err(io(&segment.path))?;
     }
     for (path, place) in ends.iter().flat_map(|end| &end.unsynced) {
@@ -445,9 +450,10 @@ fn sync_found(
 }
 
 fn write_again(file: &File, place: &Range<u64>) -> std::io::Result<()> {
-    let mut piece = vec![0; 256 * 1024];
-    for at in place.clone().step_by(piece.len()) {
-        let piece = &mut piece[..(place.end - at).min(256 * 1024) as usize];
+    let len_max = (place.end - place.start).min(256 * 1024) as usize;
+    let mut piece = vec![0; len_max];
+    for at in place.clone().step_by(len_max.max(1)) {
+        let piece = &mut piece[..(place.end - at).min(len_max as u64) as usize];
         file.read_exact_at(piece, at)?;
         file.write_at(piece, at)?;
     }

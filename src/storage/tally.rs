@@ -45,6 +45,12 @@ impl Tally {
         entry.tail.note_counted(bytes);
     }
 
+    /// For recovery: as many names with as many bytes, which their streams have noted.
+    pub(super) fn count_all(&self, space: u8, names: u64, bytes: u64) {
+        self.of(space).names.fetch_add(names, Ordering::Relaxed);
+        self.add_bytes(space, bytes);
+    }
+
     pub(super) fn add_bytes(&self, space: u8, count: u64) {
         self.of(space).bytes.fetch_add(count, Ordering::Relaxed);
     }

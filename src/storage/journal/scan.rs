@@ -240,8 +240,29 @@ fn mended_at(content: &[u8], at: usize, generation: u32) -> Option<Valid<'_>> {
     })
 }
 
-fn next_valid(content: &[u8], from: usize, generation: u32) -> Option<Valid<'_>> {
-    (from..content.len()).step_by(ALIGN).find_map(|at| valid_at(content, at, generation))
+fn next_valid(content: &[u8], mut from: usize, generation: u32) -> Option<Valid<'_>> {
+    while from < content.len() {
+        // Most of what is passed is free space. A header is never all zero, but may begin with zeros.
+        let free = zeros(&content[from..]).saturating_sub(HEADER_LEN) / ALIGN * ALIGN;
+        from += free;
+        let end = (from + STRETCH).min(content.len());
+        let found = (from..end).step_by(ALIGN).find_map(|at| valid_at(content, at, generation));
+        if found.is_some() {
+            return found;
+        }
+        from = from.max(end.next_multiple_of(ALIGN));
+    }
+    None
+}
+
+/// Positions looked at between two looks for free space: a multiple of the alignment.
+const STRETCH: usize = 1 << 16;
+
+/// How many zeros these bytes begin with.
+pub fn zeros(bytes: &[u8]) -> usize {
+    const PAGE: [u8; 4096] = [0; 4096];
+    let pages = bytes.chunks_exact(PAGE.len()).take_while(|page| **page == PAGE).count() * PAGE.len();
+    pages + bytes[pages..].iter().take_while(|byte| **byte == 0).count()
 }
 
 #[cfg(test)]

@@ -15,12 +15,15 @@ use super::super::journal::snapshot::{Piece, Runs, Snapshot};
 use super::super::names::Entry;
 use super::super::placement::{Key, owner_of};
 use super::super::tail::{Placed, Tail};
+use super::super::tally::Tally;
 use super::finding::{Finding, LostRecords};
-use super::io;
-use super::replay::{Facts, Written, checked_header};
+use super::replay::{Facts, Whole, Written, checked_header};
 use super::settle::Segments;
 use crate::runtime::Disk;
 use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Parts with fewer records than this are read one after the other.
@@ -33,6 +36,7 @@ pub fn read(
     manifest: &Manifest,
     segments: &Segments,
     shards: usize,
+    tally: &Tally,
     facts: &mut Facts,
 ) -> Result<Vec<Vec<Entry>>, OpenError> {
     let reader = Reader { disk, place, manifest, segments, shards, facts };
@@ -50,9 +54,11 @@ pub fn read(
     let mut entries: Vec<Vec<Entry>> = (0..shards).map(|_| Vec::new()).collect();
     for rest in read {
         let rest = rest?;
-        for (all, mut some) in entries.iter_mut().zip(rest.entries) {
-            all.append(&mut some);
+        for (all, some) in entries.iter_mut().zip(rest.entries) {
+            // Most owners have one part's names.
+            if all.is_empty() { *all = some } else { all.extend(some) }
         }
+        rest.counts.into_iter().for_each(|(space, (names, bytes))| tally.count_all(space, names, bytes));
         facts.epoch_max = facts.epoch_max.max(rest.epoch_max);
         rest.records.into_iter().for_each(|(at, key_hash, record)| facts.learn_part(at, key_hash, record));
         rest.lost.into_iter().for_each(|lost| facts.lose(lost));
@@ -91,6 +97,8 @@ struct Rest {
     epoch_max: u64,
     /// When the stream ended that comes next.
     ended: Option<Record<'static>>,
+    /// Names and bytes of the entries by space.
+    counts: BTreeMap<u8, (u64, u64)>,
 }
 
 impl Reader<'_> {
@@ -103,10 +111,18 @@ impl Reader<'_> {
             read: 0,
             epoch_max: 0,
             ended: None,
+            counts: BTreeMap::new(),
         };
-        let mut first_seq = 1;
+        let count: u64 = part.chunks.iter().map(|chunk| chunk.1).sum();
+        if usize::from(self.manifest.shards) == self.shards {
+            // Then all of them have one owner. A record takes memory of its own anyway, so this is no more of it.
+            rest.entries[usize::from(part.shard) % self.shards].reserve(count.min(1 << 24) as usize);
+        }
+        let (mut first_seq, mut whole) = (1, Whole::default());
         for &(number, records) in &part.chunks {
-            self.chunk(LogId(part.shard), number, first_seq, records, &mut rest)?;
+            let chunk = self.place.segment_path(Kind::Checkpoint, LogId(part.shard), number);
+            let read = whole.file(self.disk, &chunk);
+            self.chunk(LogId(part.shard), number, (read, chunk), first_seq..first_seq + records, &mut rest)?;
             first_seq += records;
         }
         Ok(rest)
@@ -116,23 +132,23 @@ impl Reader<'_> {
         &self,
         log: LogId,
         number: u32,
-        first_seq: u64,
-        records: u64,
+        (read, path): (Result<&[u8], OpenError>, PathBuf),
+        Range { start: first_seq, end: next_seq }: Range<u64>,
         rest: &mut Rest,
     ) -> Result<(), OpenError> {
-        let path = self.place.segment_path(Kind::Checkpoint, log, number);
-        let (bytes, missing) = match self.disk.read(&path) {
+        let (bytes, missing) = match read {
             Ok(bytes) => (bytes, None),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => (Vec::new(), Some(path.clone())),
-            Err(error) => return Err(io(&path)(error)),
+            Err(OpenError::Io(_, error)) if error.kind() == std::io::ErrorKind::NotFound => {
+                (&[][..], Some(path.clone()))
+            }
+            Err(error) => return Err(error),
         };
-        let header = checked_header(self.place, Kind::Checkpoint, log, number, &bytes, &path)?;
-        let whole = whole_copies(&header, &bytes);
+        let header = checked_header(self.place, Kind::Checkpoint, log, number, bytes, &path)?;
+        let whole = whole_copies(&header, bytes);
         if missing.is_none() && whole != [true, true] {
             rest.findings.push(Finding::Header { path: path.clone(), whole, bulk: None });
         }
         let content = bytes.get(HEADER as usize..).unwrap_or_default();
-        let next_seq = first_seq + records;
         let expect = Expect {
             generation: header.generation,
             first_seq,
@@ -182,6 +198,10 @@ impl Reader<'_> {
             if !self.facts.touches(key_hash)
                 && let Some(entry) = self.entry(snapshot, key_hash, &ended)
             {
+                entry.tail.note_counted(snapshot.total);
+                let (names, bytes) = rest.counts.entry(snapshot.space).or_default();
+                *names += 1;
+                *bytes += snapshot.total;
                 rest.entries[owner_of(key_hash, self.shards).index()].push(entry);
                 return;
             }

@@ -9,7 +9,7 @@ use super::super::error::{OpenError, Unreadable};
 use super::super::extent::LogId;
 use super::super::header::{HEADER, Header, Kind, noted_len, whole_copies};
 use super::super::journal::record::{self, Mark, Record, is_about_the_log, is_mark, is_time, key_in};
-use super::super::journal::scan::{Expect, Found, Survey, scan, survey};
+use super::super::journal::scan::{Expect, Found, Survey, scan, survey, zeros};
 use super::super::journal::snapshot::Snapshot;
 use super::super::journal::writer::Older;
 use super::super::placement::Key;
@@ -159,9 +159,10 @@ pub fn replay(
     place: &Place,
     log: LogId,
     covered: Option<&Covered>,
+    reader: &mut Whole,
     facts: &mut Facts,
 ) -> Result<LogEnd, OpenError> {
-    let (segments, mut useless, next_number) = look_at(disk, place, log, facts)?;
+    let (segments, mut useless, next_number) = look_at(disk, place, log, reader, facts)?;
     let next_number = next_number.max(covered.map_or(0, |covered| covered.journal_next));
     let covered = covered.map_or(0, |covered| covered.seq);
     let settled = segments.iter().map(|segment| segment.survey.settled_seq);
@@ -185,11 +186,11 @@ pub fn replay(
             useless.push(segment.path.clone());
             continue;
         }
-        let content = read_content(disk, &segment.path)?;
+        let content = reader.file(disk, &segment.path)?.get(HEADER as usize..).unwrap_or_default();
         let next_seq = segments[index + 1..].iter().find_map(|next| next.survey.first_seq);
         let generation = segment.header.generation;
         let expect = Expect { generation, first_seq: end.next_seq, boot, synced_seq: settled_seq, next_seq };
-        for found in scan(&content, expect) {
+        for found in scan(content, expect) {
             match found {
                 Found::Record { header, .. } if header.seq <= covered => {}
                 Found::Record { at, header, record, mended } => {
@@ -263,6 +264,7 @@ fn look_at(
     disk: &dyn Disk,
     place: &Place,
     log: LogId,
+    reader: &mut Whole,
     facts: &mut Facts,
 ) -> Result<(Vec<SegmentFile>, Vec<PathBuf>, u32), OpenError> {
     let dir = place.log_dir(Kind::Journal, log);
@@ -272,24 +274,19 @@ fn look_at(
     let mut segments = Vec::new();
     for &number in &numbers {
         let path = place.segment_path(Kind::Journal, log, number);
-        let bytes = disk.read(&path).map_err(io(&path))?;
-        let header = checked_header(place, Kind::Journal, log, number, &bytes, &path)?;
+        let bytes = reader.file(disk, &path)?;
+        let header = checked_header(place, Kind::Journal, log, number, bytes, &path)?;
         let content = bytes.get(HEADER as usize..).unwrap_or_default();
-        let blank = content.iter().all(|&byte| byte == 0);
-        if facts.note_length(&path, &bytes, bytes.len() as u64, None) {
+        let blank = zeros(content) == content.len();
+        let survey = if blank { Survey::default() } else { survey(content, header.generation) };
+        if facts.note_length(&path, bytes, bytes.len() as u64, None) {
             // What stood behind the cut, nobody can tell.
             facts.lost_unknown += 1;
         }
         if !blank {
-            facts.note_header(&path, &header, &bytes, None);
+            facts.note_header(&path, &header, bytes, None);
         }
-        segments.push(SegmentFile {
-            number,
-            path,
-            header,
-            survey: survey(content, header.generation),
-            blank,
-        });
+        segments.push(SegmentFile { number, path, header, survey, blank });
     }
     // Made ahead and never written to. A blank one in the middle lost its content and stays for the scan.
     let used = segments.iter().rposition(|segment| !segment.blank).map_or(0, |last| last + 1);
@@ -315,10 +312,26 @@ pub fn checked_header(
     }
 }
 
-fn read_content(disk: &dyn Disk, path: &std::path::Path) -> Result<Vec<u8>, OpenError> {
-    let mut bytes = disk.read(path).map_err(io(path))?;
-    bytes.drain(..bytes.len().min(HEADER as usize));
-    Ok(bytes)
+/// Reads whole files, one after the other into the same memory: fresh memory for each costs more than the reading.
+#[derive(Default)]
+pub struct Whole {
+    bytes: Vec<u8>,
+    /// What is there.
+    path: PathBuf,
+}
+
+impl Whole {
+    /// All bytes of a file that nobody changes meanwhile. Blocks.
+    pub fn file(&mut self, disk: &dyn Disk, path: &std::path::Path) -> Result<&[u8], OpenError> {
+        if self.path != path {
+            self.path = PathBuf::new();
+            let file = disk.open(path).map_err(io(path))?;
+            self.bytes.resize(file.len() as usize, 0);
+            file.read_exact_at(&mut self.bytes, 0).map_err(io(path))?;
+            self.path = path.to_owned();
+        }
+        Ok(&self.bytes)
+    }
 }
 
 impl Facts {

@@ -6,19 +6,24 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Buckets of 1, 8, 64 … elements: a short list costs one small allocation, a long one few.
-const BUCKETS: usize = 8;
+/// Buckets of 8, 64, 512 … elements behind the first.
+const BUCKETS: usize = 7;
 
-/// An append-only list.
+/// An append-only list. The first element lies inside, since most lists have no more; a long one costs few
+/// allocations.
 pub struct AppendList<T> {
-    buckets: [OnceLock<Box<[OnceLock<T>]>>; BUCKETS],
+    first: OnceLock<T>,
+    more: OnceLock<Box<[Bucket<T>; BUCKETS]>>,
     count: AtomicUsize,
 }
+
+/// Made whole with its first element.
+type Bucket<T> = OnceLock<Box<[OnceLock<T>]>>;
 
 impl<T> AppendList<T> {
     /// An empty list.
     pub fn new() -> Self {
-        AppendList { buckets: [const { OnceLock::new() }; BUCKETS], count: AtomicUsize::new(0) }
+        AppendList { first: OnceLock::new(), more: OnceLock::new(), count: AtomicUsize::new(0) }
     }
 
     /// How many elements.
@@ -28,8 +33,9 @@ impl<T> AppendList<T> {
 
     /// The element at `index`.
     pub fn at(&self, index: usize) -> Option<&T> {
-        let (bucket, within) = place(index)?;
-        self.buckets[bucket].get()?.get(within)?.get()
+        let Some(behind) = index.checked_sub(1) else { return self.first.get() };
+        let (bucket, within) = place(behind)?;
+        self.more.get()?[bucket].get()?.get(within)?.get()
     }
 
     /// The last element.
@@ -45,10 +51,16 @@ impl<T> AppendList<T> {
     /// Appends. One shard at a time may call this; false when the list is full.
     pub fn push(&self, element: T) -> bool {
         let index = self.count.load(Ordering::Relaxed);
-        let Some((bucket, within)) = place(index) else { return false };
-        let elements =
-            self.buckets[bucket].get_or_init(|| (0..1 << (3 * bucket)).map(|_| OnceLock::new()).collect());
-        assert!(elements[within].set(element).is_ok(), "one shard appends");
+        let cell = match index.checked_sub(1) {
+            None => &self.first,
+            Some(behind) => {
+                let Some((bucket, within)) = place(behind) else { return false };
+                let buckets = self.more.get_or_init(|| Box::new([const { OnceLock::new() }; BUCKETS]));
+                let size = size_of_bucket(bucket);
+                &buckets[bucket].get_or_init(|| (0..size).map(|_| OnceLock::new()).collect())[within]
+            }
+        };
+        assert!(cell.set(element).is_ok(), "one shard appends");
         self.count.store(index + 1, Ordering::Release);
         true
     }
@@ -65,17 +77,21 @@ impl<T> AppendList<T> {
     }
 }
 
-/// Which bucket, and where in it.
-fn place(index: usize) -> Option<(usize, usize)> {
-    let mut within = index;
+/// Which bucket, and where in it, for what is so far behind the first.
+fn place(behind: usize) -> Option<(usize, usize)> {
+    let mut within = behind;
     for bucket in 0..BUCKETS {
-        let size = 1 << (3 * bucket);
+        let size = size_of_bucket(bucket);
         if within < size {
             return Some((bucket, within));
         }
         within -= size;
     }
     None
+}
+
+fn size_of_bucket(bucket: usize) -> usize {
+    8 << (3 * bucket)
 }
 
 #[cfg(test)]

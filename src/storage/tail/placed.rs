@@ -36,7 +36,13 @@ pub struct Placed {
     stuck: AtomicBool,
     /// Odd while `len` and the checksums do not fit each other.
     changes: AtomicU64,
-    windows: Box<[Window]>,
+    windows: Windows,
+}
+
+/// The checksums of a run, the first of which lies inside: most runs are short.
+struct Windows {
+    first: Window,
+    more: Box<[Window]>,
 }
 
 impl Place {
@@ -67,7 +73,7 @@ const VERIFIED: u64 = 1 << 33;
 impl Placed {
     /// A run to be filled from now on: what is written needs no verifying.
     pub fn fresh(start: u64, offset: u64, epoch: u64, segment: Arc<Segment>, claimed: u64) -> Self {
-        let windows = (0..claimed.div_ceil(WINDOW)).map(|_| Window(AtomicU64::new(VERIFIED))).collect();
+        let windows = Windows::new((0..claimed.div_ceil(WINDOW)).map(|_| VERIFIED));
         Self::new(start, epoch, Place::new(segment, offset, claimed), 0, windows)
     }
 
@@ -81,11 +87,11 @@ impl Placed {
         crcs: impl ExactSizeIterator<Item = u32>,
     ) -> Self {
         assert_eq!(crcs.len() as u64, len.div_ceil(WINDOW), "one checksum per window");
-        let windows = crcs.map(|crc| Window(AtomicU64::new(KNOWN | u64::from(crc)))).collect();
+        let windows = Windows::new(crcs.map(|crc| KNOWN | u64::from(crc)));
         Self::new(start, epoch, Place::new(segment, offset, len), len, windows)
     }
 
-    fn new(start: u64, epoch: u64, place: Place, len: u64, windows: Box<[Window]>) -> Self {
+    fn new(start: u64, epoch: u64, place: Place, len: u64, windows: Windows) -> Self {
         let place = ArcSwapOption::from_pointee(place);
         let [len, changes] = [len, 0].map(AtomicU64::new);
         let [buried, stuck] = [false; 2].map(AtomicBool::new);
@@ -171,7 +177,21 @@ impl Placed {
 
     /// One of its windows.
     pub fn window(&self, index: usize) -> &Window {
-        &self.windows[index]
+        match index.checked_sub(1) {
+            None => &self.windows.first,
+            Some(behind) => &self.windows.more[behind],
+        }
+    }
+}
+
+impl Windows {
+    fn new(values: impl Iterator<Item = u64>) -> Self {
+        let mut windows = values.map(|value| Window(AtomicU64::new(value)));
+        Windows { first: windows.next().expect("a run has a first byte"), more: windows.collect() }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Window> {
+        std::iter::once(&self.first).chain(&self.more)
     }
 }
 

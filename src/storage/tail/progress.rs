@@ -13,14 +13,17 @@ use super::sync::{AtomicU64, Ordering, fence};
 pub struct Progress {
     published: AtomicU64,
     state: AtomicU64,
-    waiting: Box<[AtomicU64]>,
+    /// The first 64 shards; most machines have no more.
+    waiting: AtomicU64,
+    waiting_more: Box<[AtomicU64]>,
 }
 
 impl Progress {
     /// Progress seen by `shards` shards, with `published` bytes and in `state`.
     pub fn new(shards: usize, published: u64, state: u64) -> Self {
-        let waiting = (0..shards.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
-        Progress { published: AtomicU64::new(published), state: AtomicU64::new(state), waiting }
+        let [published, state, waiting] = [published, state, 0].map(AtomicU64::new);
+        let waiting_more = (1..shards.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
+        Progress { published, state, waiting, waiting_more }
     }
 
     /// The readable length.
@@ -36,7 +39,11 @@ impl Progress {
     /// Announces that `shard` waits. The caller looks at [`Progress::published`] and [`Progress::state`] again
     /// before it sleeps.
     pub fn wait_from(&self, shard: usize) {
-        self.waiting[shard / 64].fetch_or(1 << (shard % 64), Ordering::SeqCst);
+        let word = match (shard / 64).checked_sub(1) {
+            None => &self.waiting,
+            Some(more) => &self.waiting_more[more],
+        };
+        word.fetch_or(1 << (shard % 64), Ordering::SeqCst);
         fence(Ordering::SeqCst);
     }
 
@@ -56,7 +63,7 @@ impl Progress {
 
     fn wake(&self, mut wake: impl FnMut(usize)) {
         fence(Ordering::SeqCst);
-        for (word, waiting) in self.waiting.iter().enumerate() {
+        for (word, waiting) in std::iter::once(&self.waiting).chain(&self.waiting_more).enumerate() {
             if waiting.load(Ordering::Relaxed) == 0 {
                 continue;
             }
