@@ -1,21 +1,34 @@
 //! The store under a seeded schedule on a disk that forgets: after every crash the names and bytes that were
-//! acknowledged are there, and a stream is a prefix of what was appended.
+//! acknowledged are there, and a stream is bit for bit what its epochs appended.
+//!
+//! Users put, append, end, reopen, replace and delete, with their appenders on any shard; readers take bytes late,
+//! as sockets do; shards checkpoint; the number of shards changes between lives. Three disks that break a rule of
+//! the store show that such histories notice.
 //!
 //! `MILLPOND_SEEDS=1000 cargo test --test store_sim` runs more of the same row.
 
+#[path = "sim/broken.rs"]
+mod broken;
+
+use broken::{Broken, BrokenDisk};
 use millpond::observe::metrics::ShardMetrics;
 use millpond::runtime::entropy::Entropy;
-use millpond::runtime::sim::{Faults, SimDisk, World, seeds};
+use millpond::runtime::sim::{Faults, SimDisk, SimSocket, World, seeds};
 use millpond::runtime::{Disk, shard, timer};
 use millpond::storage::{
-    Durability, End, Entry, Key, LogId, Options, State, Store, StoreError, Tail, owner_of,
+    Appender, Durability, End, Entry, Key, LogId, Options, State, Store, StoreError, Tail, owner_of,
 };
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// The data directory.
+const DATA: &str = "data";
 
 /// What must be true of a name after a crash.
 #[derive(Clone, Debug, Default)]
@@ -24,14 +37,17 @@ struct Expected {
     may: BTreeMap<Option<u64>, Content>,
 }
 
-/// A stream's content as the model knows it.
+/// A stream as the model knows it. What its bytes are follows from its number and its epochs.
 #[derive(Clone, Debug, Default)]
 struct Content {
-    bytes: Rc<RefCell<Vec<u8>>>,
+    /// At most this much may be there.
+    written: Rc<Cell<u64>>,
     /// At least this much must be there.
-    floor: Rc<RefCell<u64>>,
-    /// The seal was acknowledged.
-    sealed: Rc<RefCell<bool>>,
+    floor: Rc<Cell<u64>>,
+    /// The end that was acknowledged, unless it was reopened since.
+    ended: Rc<Cell<Option<End>>>,
+    /// The epochs that were acknowledged, with where each began.
+    epochs: Rc<RefCell<Vec<(u64, u64)>>>,
 }
 
 type Model = Rc<RefCell<BTreeMap<String, Expected>>>;
@@ -42,25 +58,67 @@ enum Crash {
     Power,
 }
 
+/// How a history goes.
+#[derive(Clone, Copy)]
+struct Setting {
+    faults: Faults,
+    durability: Durability,
+    broken: Option<Broken>,
+    /// Users do nothing but replace, so that segments come and go.
+    churn: bool,
+    /// The disk has no room now and then.
+    full: bool,
+}
+
+const CALM: Setting = Setting {
+    faults: Faults { writes_fail: 0, reads_fail: 0, syncs_fail: 0, syncs_slow: 0, not_resident: 4 },
+    durability: Durability::Sync,
+    broken: None,
+    churn: false,
+    full: false,
+};
+
 #[test]
 fn what_was_acknowledged_survives_any_crash() {
-    for seed in seeds(60) {
-        history(seed, Faults::default(), Durability::Sync);
-    }
+    seeds(60).into_iter().for_each(|seed| history(seed, CALM));
 }
 
 #[test]
 fn what_was_acknowledged_survives_crashes_beside_failing_disks() {
-    for seed in seeds(60) {
-        let faults = Faults { syncs_fail: 12, syncs_slow: 4, ..Faults::default() };
-        history(seed, faults, Durability::Sync);
-    }
+    let faults = Faults { syncs_fail: 12, syncs_slow: 4, ..CALM.faults };
+    seeds(60).into_iter().for_each(|seed| history(seed, Setting { faults, ..CALM }));
 }
 
 #[test]
 fn the_cache_class_survives_kills_whole() {
-    for seed in seeds(40) {
-        history(seed, Faults::default(), Durability::Cache);
+    let setting = Setting { durability: Durability::Cache, ..CALM };
+    seeds(40).into_iter().for_each(|seed| history(seed, setting));
+}
+
+/// Catches a segment, a checkpoint or a record that is half made, or believed, when there is no room for it.
+#[test]
+fn a_full_disk_costs_nothing_that_was_acknowledged() {
+    seeds(40).into_iter().for_each(|seed| history(seed, Setting { full: true, ..CALM }));
+}
+
+/// Catches a reader that gets bytes of another stream, or none, once its segment went.
+#[test]
+fn segments_come_and_go_under_late_readers() {
+    seeds(60).into_iter().step_by(20).for_each(|seed| history(seed, Setting { churn: true, ..CALM }));
+}
+
+/// Catches histories that look at nothing: each broken rule shows in one of them.
+#[test]
+fn a_broken_rule_is_noticed() {
+    for broken in [Broken::DataIsSyncedLate, Broken::SegmentsAreRecycled, Broken::WritesComeLate] {
+        let is_noticed = |seed: u64| {
+            let churn = broken == Broken::SegmentsAreRecycled;
+            let setting = Setting { broken: Some(broken), churn, ..CALM };
+            catch_unwind(AssertUnwindSafe(|| history(seed, setting))).is_err()
+        };
+        let noticed = seeds(200).into_iter().take(200).position(is_noticed);
+        println!("{broken:?} is noticed by history {noticed:?}");
+        assert!(noticed.is_some(), "no history noticed that {broken:?}");
     }
 }
 
@@ -69,231 +127,412 @@ fn options(shards: usize, durability: Durability) -> Options {
     Options { shards, durability, sync_interval, segment_size: 512 << 10 }
 }
 
+/// One life of the data directory, as its tasks see it.
+struct Life {
+    world: World,
+    stores: Vec<Rc<Store>>,
+    model: Model,
+    /// What a reader got that it must not get.
+    wrong: RefCell<Vec<String>>,
+}
+
 /// A few lives of one data directory.
-fn history(seed: u64, faults: Faults, durability: Durability) {
+fn history(seed: u64, setting: Setting) {
+    let Setting { faults, durability, broken, churn, .. } = setting;
     let chance = Entropy::from_seed(seed ^ 0x5eed);
     let mut disk = SimDisk::new(seed);
     // The secret is the one thing that a directory draws outside of the schedule.
     let format = r#"{"format":1,"hash":"xxh3-64","logs":[],"shards":0,"boot":0,"secret":"5eed"}"#;
-    disk.create_dir(Path::new("data")).unwrap();
-    disk.replace(Path::new("data/FORMAT"), format.as_bytes()).unwrap();
+    disk.create_dir(Path::new(DATA)).unwrap();
+    disk.replace(&Path::new(DATA).join("FORMAT"), format.as_bytes()).unwrap();
     let model: Model = Rc::default();
-    for life in 0..4 {
+    for number in 0..4 {
         let shards = 1 + chance.below(3) as usize;
-        disk.set_faults(Faults { not_resident: 4, ..Faults::default() });
-        let shared: Arc<dyn Disk> = Arc::new(disk.clone());
-        let images = Store::open_all(&shared, Path::new("data"), &options(shards, durability))
-            .unwrap_or_else(|error| panic!("life {life}: {error}"));
+        disk.set_faults(CALM.faults);
+        disk.set_capacity(u64::MAX);
+        let shared: Arc<dyn Disk> = match broken {
+            Some(broken) => Arc::new(BrokenDisk::new(disk.clone(), broken, seed)),
+            None => Arc::new(disk.clone()),
+        };
+        let images = Store::open_all(&shared, Path::new(DATA), &options(shards, durability))
+            .unwrap_or_else(|error| panic!("life {number}: {error}"));
         let world = World::new(seed, shards, disk.clone());
-        let stores: Vec<Rc<Store>> = images
-            .into_iter()
-            .enumerate()
-            .map(|(at, image)| {
-                world.enter(at, |_| {
-                    let store = Store::start(image, Arc::new(ShardMetrics::default()));
-                    store.on_wake(Box::new(|_, _| {}));
-                    store
-                })
+        let start = |(at, image)| {
+            world.enter(at, |_| {
+                let store = Store::start(image, Arc::new(ShardMetrics::default()));
+                store.on_wake(Box::new(|_, _| {}));
+                store
             })
-            .collect();
-        check(&world, &stores, &model, life);
+        };
+        let stores: Vec<Rc<Store>> = images.into_iter().enumerate().map(start).collect();
+        let life = Rc::new(Life { world, stores, model: model.clone(), wrong: RefCell::default() });
+        life.check(number);
         disk.set_faults(faults);
-        for user in 0..4 {
-            let at = chance.below(shards as u64) as usize;
-            let (stores, model) = (stores.clone(), model.clone());
-            let chance = Entropy::from_seed(chance.next());
-            world.enter(at, |_| shard::spawn("user", use_store(user, at, stores, model, chance)));
-        }
-        let store = stores[0].clone();
-        let pause = Duration::from_micros(chance.below(20_000));
-        world.enter(0, |_| {
-            shard::spawn("checkpoints", async move {
-                loop {
-                    timer::sleep(pause).await;
-                    store.checkpoint().await;
-                }
-            })
-        });
+        life.begin(&chance, setting);
         // Somewhere in the middle, or after everything came to rest.
         match chance.below(4) {
-            0 => world.run_for(Duration::from_millis(50)),
-            _ => {
-                let steps = chance.below(6000);
-                world.run_until(|| false, steps);
-            }
+            0 => life.world.run_for(Duration::from_millis(50)),
+            _ => drop(life.world.run_until(|| false, chance.below(if churn { 40_000 } else { 8_000 }))),
         }
-        assert_eq!(world.panics(), 0);
+        assert_eq!(life.world.panics(), 0);
+        assert!(life.wrong.borrow().is_empty(), "life {number}: {:?}", life.wrong.borrow());
         let crash = match durability {
             Durability::Sync if chance.one_in(2) => Crash::Power,
             Durability::Sync | Durability::Cache => Crash::Kill,
         };
         // A failed sync drops from the page cache what it covered, before anyone is told.
-        match crash == Crash::Kill && faults.syncs_fail == 0 {
-            true => note_published(&stores, &model),
-            false => forget_published(&model, &stores),
-        }
+        let seen_stays = crash == Crash::Kill && faults.syncs_fail == 0;
+        life.note_floors(seen_stays);
         disk = match crash {
             Crash::Kill => disk.kill(),
             Crash::Power => disk.power_loss(&chance),
         };
         for at in 0..shards {
-            world.enter(at, |shard| shard.clear());
-        }
-        drop(stores);
-    }
-}
-
-/// One user of the store: puts, appends, seals, deletes, a few times over a handful of names.
-async fn use_store(user: u64, home: usize, stores: Vec<Rc<Store>>, model: Model, chance: Entropy) {
-    for _ in 0..1 + chance.below(5) {
-        // Names are not shared between users, so that the model needs no order between them.
-        let name = format!("{user}/{}", chance.below(2));
-        if act(&name, home, &stores, &model, &chance).await.is_err() {
-            return;
+            life.world.enter(at, |shard| shard.clear());
         }
     }
 }
 
-async fn act(
-    name: &str,
-    home: usize,
-    stores: &[Rc<Store>],
-    model: &Model,
-    chance: &Entropy,
-) -> Result<(), StoreError> {
-    let key = Key::new(1, name.as_bytes());
-    // Names of the user's own shard alone: calls to other shards are the service's business.
-    if owner_of(key.hash(), stores.len()).index() != home {
-        return Ok(());
-    }
-    let store = &stores[home];
-    if chance.one_in(4) {
-        let Some(ticket) = store.names().delete(&key)? else { return Ok(()) };
-        allow(model, name, None, Content::default());
-        store.names().committed(ticket).await?;
-        settle(model, name, None);
-        return Ok(());
-    }
-    let (entry, ticket) = store.names().put(key, LogId(home as u16), name.to_owned().into())?;
-    let uid = entry.tail.uid();
-    let content = Content::default();
-    allow(model, name, Some(uid), content.clone());
-    store.names().committed(ticket).await?;
-    settle(model, name, Some(uid));
-    let mut appender = store.appender(&entry.tail)?;
-    for _ in 0..chance.below(6) {
-        let piece: Vec<u8> = (0..1 + chance.below(60_000)).map(|at| (at ^ uid) as u8).collect();
-        for piece in piece.chunks(1 + chance.below(40_000) as usize) {
-            let room = appender.reserve(piece.len()).await?;
-            content.bytes.borrow_mut().extend(&piece[..room]);
-            appender.append(&piece[..room])?;
+impl Life {
+    /// Starts users, readers, and checkpoints.
+    fn begin(self: &Rc<Self>, chance: &Entropy, setting: Setting) {
+        let shards = self.stores.len() as u64;
+        for number in 0..6 {
+            let (life, at) = (self.clone(), chance.below(shards) as usize);
+            let chance = Entropy::from_seed(chance.next());
+            match number {
+                0..4 => {
+                    self.spawn(at, async move { User { life, at, number, chance }.run(setting.churn).await })
+                }
+                _ => self.spawn(at, async move { life.read(at, chance).await }),
+            }
         }
-        if chance.one_in(2) {
-            let to = appender.len();
-            store.durable(&entry.tail, to).await?;
-            *content.floor.borrow_mut() = to;
-        }
-    }
-    if chance.one_in(3) {
-        return Ok(());
-    }
-    let len = appender.seal(End::Complete).await?;
-    *content.floor.borrow_mut() = len;
-    *content.sealed.borrow_mut() = true;
-    Ok(())
-}
-
-/// From now on the name may have this content as well.
-fn allow(model: &Model, name: &str, uid: Option<u64>, content: Content) {
-    let mut model = model.borrow_mut();
-    let expected = model.entry(name.to_owned()).or_default();
-    if expected.may.is_empty() {
-        expected.may.insert(None, Content::default());
-    }
-    expected.may.insert(uid, content);
-}
-
-/// It was acknowledged: nothing else will do.
-fn settle(model: &Model, name: &str, uid: Option<u64>) {
-    model.borrow_mut().get_mut(name).expect("allowed before").may.retain(|known, _| *known == uid);
-}
-
-/// What readers could see is promised to survive a kill.
-fn note_published(stores: &[Rc<Store>], model: &Model) {
-    each(stores, model, |tail, content| {
-        let floor = &mut *content.floor.borrow_mut();
-        *floor = (*floor).max(tail.published());
-    });
-}
-
-/// A power loss may take what was not durable.
-fn forget_published(model: &Model, stores: &[Rc<Store>]) {
-    each(stores, model, |tail, content| {
-        if !*content.sealed.borrow() {
-            *content.floor.borrow_mut() = tail.durable();
-        }
-    });
-}
-
-fn each(stores: &[Rc<Store>], model: &Model, look: impl Fn(&Tail, &Content)) {
-    for (name, expected) in &*model.borrow() {
-        let key = Key::new(1, name.as_bytes());
-        let store = &stores[owner_of(key.hash(), stores.len()).index()];
-        let Ok(found) = store.names().get(&key) else { continue };
-        if let Some(entry) = found.entry
-            && let Some(content) = expected.may.get(&Some(entry.tail.uid()))
-        {
-            look(&entry.tail, content);
-        }
-    }
-}
-
-/// Compares every name with the model, and makes the model say what was found.
-fn check(world: &World, stores: &[Rc<Store>], model: &Model, life: u64) {
-    for (name, expected) in &mut *model.borrow_mut() {
-        let key = Key::new(1, name.as_bytes());
-        let owner = owner_of(key.hash(), stores.len()).index();
-        let store = stores[owner].clone();
-        let entry: Option<Rc<Entry>> = world.block_on(owner, async move {
-            let found = store.names().get(&key).expect("no damage");
-            store.names().committed(found.ticket).await.expect("no fault");
-            found.entry
+        let (store, pause) = (self.stores[0].clone(), Duration::from_micros(chance.below(20_000)));
+        self.spawn(0, async move {
+            loop {
+                timer::sleep(pause).await;
+                store.checkpoint().await;
+            }
         });
-        let uid = entry.as_ref().map(|entry| entry.tail.uid());
-        let what = format!("life {life}: {name}");
-        let Some(content) = expected.may.get(&uid).cloned() else {
-            panic!("{what} is {uid:?}, expected was {expected:?}");
-        };
-        if let Some(entry) = entry {
-            assert_eq!(entry.attributes, name.as_bytes(), "{what}");
-            check_content(world, stores, owner, &entry.tail, &content, &what);
+        if setting.full {
+            let (disk, chance) = (self.world.disk().clone(), Entropy::from_seed(chance.next()));
+            self.spawn(0, async move {
+                loop {
+                    let room = if chance.one_in(3) { u64::MAX } else { chance.below(8 << 20) };
+                    disk.set_capacity(room);
+                    timer::sleep(Duration::from_micros(chance.below(8_000))).await;
+                }
+            });
         }
-        expected.may = BTreeMap::from([(uid, content)]);
+    }
+
+    fn spawn(&self, at: usize, task: impl Future<Output = ()> + 'static) {
+        self.world.enter(at, |_| shard::spawn("task", task));
+    }
+
+    /// Has `work` done on another shard, as the service's messages do; here whoever asked looks every now and then.
+    async fn on<T: 'static>(&self, at: usize, work: impl Future<Output = T> + 'static) -> T {
+        let answer = Rc::new(Cell::new(None));
+        let into = answer.clone();
+        self.spawn(at, async move { into.set(Some(work.await)) });
+        loop {
+            if let Some(answer) = answer.take() {
+                return answer;
+            }
+            timer::sleep(Duration::from_micros(20)).await;
+        }
+    }
+
+    fn owner(&self, name: &str) -> usize {
+        owner_of(key(name).hash(), self.stores.len()).index()
+    }
+
+    /// Looks a name up on its owner, once what is known about it is committed.
+    async fn find(&self, name: &str) -> Result<Option<(u64, Arc<Tail>)>, StoreError> {
+        let (owner, key) = (self.owner(name), key(name));
+        let store = self.stores[owner].clone();
+        self.on(owner, async move {
+            let found = store.names().get(&key)?;
+            store.names().committed(found.ticket).await?;
+            Ok(found.entry.map(|entry| (entry.tail.uid(), entry.tail.clone())))
+        })
+        .await
+    }
+
+    /// A reader: takes what is published of any name, part of it late.
+    async fn read(self: Rc<Self>, at: usize, chance: Entropy) {
+        loop {
+            timer::sleep(Duration::from_micros(chance.below(400))).await;
+            let name = format!("{}/{}", chance.below(4), chance.below(2));
+            let Ok(Some((uid, tail))) = self.find(&name).await else { continue };
+            let from = chance.below(tail.published() + 1);
+            if self.stores[at].verify(&tail, from, u64::MAX).await.is_err() {
+                continue;
+            }
+            let epochs: Vec<(u64, u64)> = tail.epochs().collect();
+            let Some(range) = tail.range(from, 1 + chance.below(100_000)) else { continue };
+            let expected = content(uid, &epochs, from, range.len);
+            let mut socket = SimSocket::new();
+            socket.send_file(range);
+            let mut got = Vec::new();
+            while got.len() < expected.len() {
+                let Ok(some) = socket.deliver(1 + chance.below(60_000) as usize) else { return };
+                got.extend(some);
+                timer::sleep(Duration::from_micros(chance.below(3_000))).await;
+            }
+            if got != expected {
+                let at = got.iter().zip(&expected).position(|(got, expected)| got != expected);
+                self.wrong
+                    .borrow_mut()
+                    .push(format!("{name}: a reader from {from} got a wrong byte at {at:?}"));
+            }
+        }
     }
 }
 
-fn check_content(
-    world: &World,
-    stores: &[Rc<Store>],
-    owner: usize,
-    tail: &Arc<Tail>,
-    content: &Content,
-    what: &str,
-) {
-    let (store, verified) = (stores[owner].clone(), tail.clone());
-    world.block_on(owner, async move { store.verify(&verified, 0, u64::MAX).await }).expect(what);
-    let mut found = Vec::new();
-    while let Some(range) = tail.range(found.len() as u64, u64::MAX) {
-        let mut piece = vec![0; range.len as usize];
-        range.file.read_exact_at(&mut piece, range.offset).expect(what);
-        found.extend(piece);
+fn key(name: &str) -> Key {
+    Key::new(1, name.as_bytes())
+}
+
+/// The bytes of stream `uid` from `from` on: each tells its place, and in which epoch it was appended.
+fn content(uid: u64, epochs: &[(u64, u64)], from: u64, len: u64) -> Vec<u8> {
+    let epoch_of = |at: u64| epochs.iter().rfind(|(_, start)| *start <= at).map_or(0, |(epoch, _)| *epoch);
+    // Never zero, which is what a place has that nobody wrote to.
+    let byte = |at: u64| ((at ^ (at >> 8) ^ uid ^ epoch_of(at).wrapping_mul(0x35)) as u8) | 1;
+    (from..from + len).map(byte).collect()
+}
+
+/// One user of the store. Names are not shared between users, so that the model needs no order between them.
+struct User {
+    life: Rc<Life>,
+    at: usize,
+    number: u64,
+    chance: Entropy,
+}
+
+impl User {
+    async fn run(self, churn: bool) {
+        let rounds = if churn { 60 } else { 1 + self.chance.below(6) };
+        for _ in 0..rounds {
+            let name = format!("{}/{}", self.number, self.chance.below(2));
+            let done = match self.chance.below(5) {
+                _ if churn => self.put(&name).await,
+                0 => self.delete(&name).await,
+                1 | 2 => self.reopen(&name).await,
+                _ => self.put(&name).await,
+            };
+            // Without room, the next thing may need none.
+            if done.is_err_and(|error| error != StoreError::NoSpace) {
+                return;
+            }
+        }
     }
-    let mut bytes = content.bytes.borrow_mut();
-    assert!(bytes.starts_with(&found), "{what}: {} bytes are no prefix of {}", found.len(), bytes.len());
-    let floor = *content.floor.borrow();
-    assert!(found.len() as u64 >= floor, "{what}: {} bytes left of {floor}", found.len());
-    assert!(tail.durable() == tail.published() && tail.published() == found.len() as u64);
-    assert!(tail.state() == State::Complete || !*content.sealed.borrow(), "{what}: the end is forgotten");
-    bytes.truncate(found.len());
-    *content.floor.borrow_mut() = found.len() as u64;
+
+    fn store(&self) -> &Rc<Store> {
+        &self.life.stores[self.at]
+    }
+
+    async fn delete(&self, name: &str) -> Result<(), StoreError> {
+        let (owner, key) = (self.life.owner(name), key(name));
+        let store = self.life.stores[owner].clone();
+        let (life, allowed) = (self.life.clone(), name.to_owned());
+        let deleted = self.life.on(owner, async move {
+            let Some(ticket) = store.names().delete(&key)? else { return Ok(false) };
+            life.allow(&allowed, None, Content::default());
+            store.names().committed(ticket).await.map(|()| true)
+        });
+        if deleted.await? {
+            self.life.settle(name, None);
+        }
+        Ok(())
+    }
+
+    async fn put(&self, name: &str) -> Result<(), StoreError> {
+        let (owner, key) = (self.life.owner(name), key(name));
+        let (home, attributes) = (LogId(self.at as u16), name.to_owned());
+        let (store, life) = (self.life.stores[owner].clone(), self.life.clone());
+        let allowed = name.to_owned();
+        let put = self.life.on(owner, async move {
+            let (entry, ticket) = store.names().put(key, home, attributes.into())?;
+            let content = Content::default();
+            *content.epochs.borrow_mut() = entry.tail.epochs().collect();
+            life.allow(&allowed, Some(entry.tail.uid()), content.clone());
+            store.names().committed(ticket).await.map(|()| (entry.tail.clone(), content))
+        });
+        let (tail, content) = put.await?;
+        self.life.settle(name, Some(tail.uid()));
+        self.produce(name, tail, content).await
+    }
+
+    /// Goes on with an interrupted stream, or takes one from its appender.
+    async fn reopen(&self, name: &str) -> Result<(), StoreError> {
+        let Some((uid, tail)) = self.life.find(name).await? else { return Ok(()) };
+        let known = self.life.model.borrow().get(name).and_then(|known| known.may.get(&Some(uid)).cloned());
+        let Some(content) = known else { return Ok(()) };
+        // The one who had it is this user, on this shard, or someone in an earlier life.
+        self.store().fence(&tail);
+        if tail.state() == State::Complete || tail.is_attached() {
+            return Ok(());
+        }
+        let (owner, key) = (self.life.owner(name), key(name));
+        let (store, known) = (self.life.stores[owner].clone(), content.clone());
+        let reopened = self.life.on(owner, async move {
+            // From here on an acknowledged end does not hold any more.
+            let ended = known.ended.take();
+            let (entry, ticket) = store.names().reopen(&key).inspect_err(|_| known.ended.set(ended))?;
+            store.names().committed(ticket).await.map(|()| entry.tail.clone())
+        });
+        let tail = match reopened.await {
+            Ok(tail) => tail,
+            Err(StoreError::Attached | StoreError::Ended | StoreError::Gone) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        *content.epochs.borrow_mut() = tail.epochs().collect();
+        self.produce(name, tail, content).await
+    }
+
+    /// Appends, and ends the stream in one of all ways, or not.
+    async fn produce(&self, name: &str, tail: Arc<Tail>, content: Content) -> Result<(), StoreError> {
+        let mut appender = self.store().appender(&tail)?;
+        for _ in 0..self.chance.below(6) {
+            self.append(&mut appender, &tail, &content).await?;
+            if self.chance.one_in(2) {
+                let to = appender.len();
+                self.store().durable(&tail, to).await?;
+                content.floor.set(to);
+            }
+        }
+        let end = match self.chance.below(8) {
+            // Let go of, open.
+            0 => return Ok(()),
+            1 => return appender.detach().await.map(drop),
+            // Deleted or replaced while it is appended to: the appender is told, or was quicker.
+            2 => {
+                self.delete(name).await?;
+                return match self.append(&mut appender, &tail, &content).await {
+                    Ok(()) | Err(StoreError::Gone) => Ok(()),
+                    Err(error) => Err(error),
+                };
+            }
+            3 | 4 => End::Interrupted,
+            _ => End::Complete,
+        };
+        let len = appender.seal(end).await?;
+        content.floor.set(len);
+        content.ended.set(Some(end));
+        Ok(())
+    }
+
+    async fn append(
+        &self,
+        appender: &mut Appender,
+        tail: &Arc<Tail>,
+        known: &Content,
+    ) -> Result<(), StoreError> {
+        let epochs: Vec<(u64, u64)> = tail.epochs().collect();
+        let mut left = 1 + self.chance.below(60_000);
+        let piece = 1 + self.chance.below(40_000);
+        while left > 0 {
+            let room = appender.reserve(left.min(piece) as usize).await?;
+            let from = appender.len();
+            known.written.set(known.written.get().max(from + room as u64));
+            appender.append(&content(tail.uid(), &epochs, from, room as u64))?;
+            left -= room as u64;
+        }
+        Ok(())
+    }
+}
+
+/// The model.
+impl Life {
+    /// From now on the name may have this content as well.
+    fn allow(&self, name: &str, uid: Option<u64>, content: Content) {
+        let mut model = self.model.borrow_mut();
+        let expected = model.entry(name.to_owned()).or_default();
+        if expected.may.is_empty() {
+            expected.may.insert(None, Content::default());
+        }
+        expected.may.insert(uid, content);
+    }
+
+    /// It was acknowledged: nothing else will do.
+    fn settle(&self, name: &str, uid: Option<u64>) {
+        let mut model = self.model.borrow_mut();
+        model.get_mut(name).expect("allowed before").may.retain(|known, _| *known == uid);
+    }
+
+    /// What is durable is promised to survive anything, and what readers could see to survive a kill.
+    fn note_floors(&self, seen_stays: bool) {
+        for (name, expected) in &*self.model.borrow() {
+            let Ok(found) = self.stores[self.owner(name)].names().get(&key(name)) else { continue };
+            let Some(entry) = found.entry else { continue };
+            if let Some(content) = expected.may.get(&Some(entry.tail.uid())) {
+                let promised = if seen_stays { entry.tail.published() } else { entry.tail.durable() };
+                content.floor.set(content.floor.get().max(promised));
+            }
+        }
+    }
+
+    /// Compares every name with the model, and makes the model say what was found.
+    fn check(self: &Rc<Self>, number: u64) {
+        for (name, expected) in &mut *self.model.borrow_mut() {
+            let (owner, key) = (self.owner(name), key(name));
+            let store = self.stores[owner].clone();
+            let entry: Option<Rc<Entry>> = self.world.block_on(owner, async move {
+                let found = store.names().get(&key).expect("no damage");
+                store.names().committed(found.ticket).await.expect("no fault");
+                found.entry
+            });
+            let uid = entry.as_ref().map(|entry| entry.tail.uid());
+            let what = format!("life {number}: {name}");
+            let Some(content) = expected.may.get(&uid).cloned() else {
+                panic!("{what} is {uid:?}, expected was {expected:?}");
+            };
+            if let Some(entry) = entry {
+                assert_eq!(entry.attributes, name.as_bytes(), "{what}");
+                self.check_content(owner, &entry.tail, &content, &what);
+            }
+            expected.may = BTreeMap::from([(uid, content)]);
+        }
+    }
+
+    fn check_content(&self, owner: usize, tail: &Arc<Tail>, known: &Content, what: &str) {
+        let (store, verified) = (self.stores[owner].clone(), tail.clone());
+        self.world.block_on(owner, async move { store.verify(&verified, 0, u64::MAX).await }).expect(what);
+        let mut found = Vec::new();
+        while let Some(range) = tail.range(found.len() as u64, u64::MAX) {
+            let mut piece = vec![0; range.len as usize];
+            range.file.read_exact_at(&mut piece, range.offset).expect(what);
+            found.extend(piece);
+        }
+        let len = found.len() as u64;
+        let epochs: Vec<(u64, u64)> = tail.epochs().collect();
+        let before = known.epochs.borrow().clone();
+        assert!(epochs.starts_with(&before), "{what}: epochs {epochs:?} do not go on from {before:?}");
+        let (floor, written) = (known.floor.get(), known.written.get());
+        assert!(
+            (floor..=written).contains(&len),
+            "{what}: {len} bytes of at least {floor}, at most {written}"
+        );
+        assert!(found == content(tail.uid(), &epochs, 0, len), "{what}: bytes that nobody appended there");
+        assert!(tail.durable() == tail.published() && tail.published() == len);
+        let state = match known.ended.get() {
+            Some(End::Complete) => Some(State::Complete),
+            Some(End::Interrupted) => Some(State::Interrupted),
+            None => None,
+        };
+        assert!(
+            state.is_none_or(|state| tail.state() == state),
+            "{what}: {:?} after {state:?}",
+            tail.state()
+        );
+        assert!(state.is_none() || epochs == before, "{what}: an ended stream has a new epoch: {epochs:?}");
+        known.floor.set(len);
+        known.written.set(len);
+        // What a crash interrupted may be given another epoch by the next start; an end that was decided stays.
+        if tail.state() == State::Complete {
+            known.ended.set(Some(End::Complete));
+        }
+        *known.epochs.borrow_mut() = epochs;
+    }
 }
