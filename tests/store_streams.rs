@@ -223,3 +223,29 @@ fn names_are_listed_in_order_by_prefix_and_after_a_marker() {
     assert_eq!(rig.found("a").home, LogId(0));
     assert!(rig.stores[0].names().get(&key("zzz")).unwrap().entry.is_none());
 }
+
+/// Catches an epoch whose record is durable before the bytes in front of it: a power cut would leave a gap.
+#[test]
+fn an_epoch_begins_where_everything_before_it_is_durable() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::new(dir.path(), &options(2, Durability::Sync));
+    let tail = rig.put("a").tail.clone();
+    rig.settle();
+    rig.disk.hold_syncs(true);
+    let appender = rig.attach(0, &tail).unwrap();
+    let appender = rig.append(0, appender, b"not durable yet");
+    rig.on_shard(0, || drop(appender));
+    rig.turn();
+    assert!(!tail.is_attached() && tail.durable() < tail.published());
+    let owner = rig.owner(&key("a"));
+    let reopened = rig.on_shard(owner, || rig.stores[owner].names().reopen(&key("a")).map(drop));
+    assert_eq!(reopened, Err(StoreError::Attached));
+    let (store, at) = (rig.stores[owner].clone(), tail.clone());
+    let waited = rig.start(owner, async move { store.at_rest(&at).await });
+    rig.settle();
+    assert_eq!(waited.take(), None, "it waits");
+    rig.disk.hold_syncs(false);
+    rig.settle();
+    assert_eq!(waited.take(), Some(Ok(())));
+    assert_eq!(rig.reopen("a").unwrap().tail.epochs().last(), Some((tail.epoch(), 15)));
+}

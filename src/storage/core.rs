@@ -292,6 +292,23 @@ impl Core {
         }
     }
 
+    /// Waits until `seq` is durable, whatever the class.
+    pub(super) async fn synced(&self, seq: u64) -> Result<(), StoreError> {
+        loop {
+            let looked = self.progress.wait();
+            if let Some(error) = self.sync.void(seq) {
+                return Err(error);
+            }
+            if seq <= self.journal.borrow().synced_seq() {
+                return Ok(());
+            }
+            if self.health.get() != Health::Serving || self.closing.get() {
+                return Err(StoreError::Closing);
+            }
+            looked.await;
+        }
+    }
+
     /// Waits until `seq` is committed.
     pub(super) async fn committed(&self, seq: u64) -> Result<(), StoreError> {
         self.reached(seq, Core::committed_seq).await

@@ -67,7 +67,7 @@ pub use tally::Tally;
 
 use self::core::Core;
 use crate::observe::metrics::{self, ShardMetrics};
-use crate::runtime::{Disk, ShardId, shard};
+use crate::runtime::{Disk, ShardId, shard, timer};
 use bulk::segment::Segment;
 use bulk::space::Space;
 use header::HEADER;
@@ -110,6 +110,10 @@ impl Options {
         each.iter().sum::<u64>().saturating_mul(self.shards as u64)
     }
 }
+
+/// How often a stream of another shard is looked at that is about to be durable, and for how long.
+const AT_REST_POLL: Duration = Duration::from_millis(1);
+const AT_REST_MAX: Duration = Duration::from_secs(30);
 
 /// The file in a data directory that the process which uses it has locked.
 pub const LOCK: &str = "LOCK";
@@ -274,6 +278,20 @@ impl Store {
     /// Resolves once a stream that is appended to on this shard is durable up to `len`.
     pub async fn durable(&self, tail: &Arc<Tail>, len: u64) -> Result<(), StoreError> {
         self.core.durable(tail, len).await
+    }
+
+    /// Resolves once all that is published of a stream without an appender is durable, whichever shard it was
+    /// appended on. Gives up with [`StoreError::Attached`] when that takes longer than any sync.
+    pub async fn at_rest(&self, tail: &Tail) -> Result<(), StoreError> {
+        let deadline = shard::now() + AT_REST_MAX;
+        // A failed one has nothing readable beyond what is durable.
+        while tail.durable() < tail.published() {
+            if shard::now() >= deadline || self.core.closing.get() {
+                return Err(StoreError::Attached);
+            }
+            timer::sleep(AT_REST_POLL).await;
+        }
+        Ok(())
     }
 
     /// The log that this shard writes.

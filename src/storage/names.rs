@@ -130,7 +130,8 @@ impl Names {
     }
 
     /// Begins a new epoch of an interrupted or abandoned stream, at its published length. Refused with
-    /// [`StoreError::Attached`] while an appender is attached: fence it first, and wait until it let go.
+    /// [`StoreError::Attached`] while an appender is attached, or what it published is not durable: fence it first,
+    /// wait until it let go, and for [`super::Store::at_rest`].
     pub fn reopen(&self, key: &Key) -> Result<(Rc<Entry>, Ticket), StoreError> {
         self.core.admit()?;
         let Some(entry) = self.get(key)?.entry else { return Err(StoreError::Gone) };
@@ -310,6 +311,11 @@ impl Index {
             }
         };
         listed.map(|(key, found)| (key.clone(), durable(key, found))).collect()
+    }
+
+    /// The latest decision, as far as there are any that are not durable.
+    pub(super) fn last_decided(&self) -> u64 {
+        self.pending.back().map_or(0, |pending| pending.seq)
     }
 
     /// Placement hashes of names whose latest durable record is lost, and the floor of the next epochs.

@@ -353,8 +353,8 @@ impl Tail {
         self.fence.fetch_max(self.epoch() + 1, Ordering::AcqRel);
     }
 
-    /// Begins a new epoch at the published length. Refused while an appender is attached: what it still has to
-    /// publish would belong to both.
+    /// Begins a new epoch at the published length. Refused while an appender is attached, as what it still has to
+    /// publish would belong to both, and while not all of it is durable.
     pub(super) fn reopen(&self, wake: impl FnMut(ShardId)) -> Result<u64, StoreError> {
         match self.state() {
             State::Gone => return Err(StoreError::Gone),
@@ -364,7 +364,9 @@ impl Tail {
         if self.progress.state() & FAILED != 0 {
             return Err(StoreError::SyncFailed);
         }
-        if self.is_attached() {
+        // The owner's journal may become durable before the appender's: what says where the epoch begins must not
+        // outlive the bytes before it.
+        if self.is_attached() || self.durable() < self.published() {
             return Err(StoreError::Attached);
         }
         let epoch = self.epoch() + 1;

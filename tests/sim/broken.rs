@@ -11,7 +11,7 @@ use millpond::runtime::sim::SimDisk;
 use millpond::runtime::{Disk, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 /// Which rule.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,10 +35,10 @@ pub struct BrokenDisk {
 #[derive(Default)]
 struct Shared {
     /// Files to be used again, with their lengths.
-    spare: Mutex<Vec<(PathBuf, u64)>>,
+    spare: std::sync::Mutex<Vec<(PathBuf, u64)>>,
     /// Writes that come later.
-    late: Mutex<Vec<(File, Vec<u8>, u64)>>,
-    chance: Mutex<Option<Entropy>>,
+    late: std::sync::Mutex<Vec<(File, Vec<u8>, u64)>>,
+    chance: std::sync::Mutex<Option<Entropy>>,
 }
 
 impl BrokenDisk {

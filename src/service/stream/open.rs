@@ -315,6 +315,11 @@ impl Streams {
             let fenced: Result<(), StoreError> = ask!(self, home, fence, Answer::Settled);
             fenced?;
         }
+        if let Some(entry) = &before.entry
+            && may_resume(&entry.tail, offset, epoch).is_ok()
+        {
+            self.store.at_rest(&entry.tail).await?;
+        }
         // Whatever happened while the appender let go, this is what counts.
         let found = names.get(&key)?;
         let resumable = match &found.entry {

@@ -2,7 +2,7 @@
 //!
 //! A round has four steps. Shard 0 calls it. Every shard says up to where its journal is durable and told in memory:
 //! that much the checkpoint will cover. Once all have said so, every shard writes its part from its names; whatever
-//! it finds there is at least what the covered records said. When all parts are durable, shard 0 commits the
+//! it finds there is at least what the covered records said, once the names that it had decided are durable. When all parts are durable, shard 0 commits the
 //! manifest, and every shard drops the journal segments that are covered now.
 //!
 //! What shards tell each other here are a few words in shared atomics; a shard that has news unparks the others,
@@ -318,6 +318,10 @@ async fn write_part(core: &Rc<Core>, round: u32) -> Result<(Part, u64), StoreErr
     state.say(core, round, What::Noted);
     let noted = |what: &What| matches!(what, What::Noted | What::Written(_));
     core.peers.until(|| state.rounds.has_failed(round) || state.rounds.has_all(round, noted)).await;
+    // Streams are appended to before their names are durable, and another shard may just have said that it covers the
+    // marks of one: its name was decided here before, so it is in the part once all that is decided is durable.
+    let decided = core.index.borrow().last_decided();
+    core.synced(decided).await?;
 
     let mut writer = PartWriter::new(core.place.clone(), core.log, state.rounds.boot, state.next_chunk.get());
     let mut awaited: Vec<(Arc<Tail>, u64)> = Vec::new();
