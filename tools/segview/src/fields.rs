@@ -31,6 +31,9 @@ pub fn of_record(record: &Record<'_>) -> Vec<(&'static str, Value)> {
         Record::Epoch { uid, epoch, cut } => {
             vec![("uid", hex(*uid)), ("epoch", json!(epoch)), ("cut", json!(cut))]
         }
+        Record::Ended { uid, epoch, at_ms } => {
+            vec![("uid", hex(*uid)), ("epoch", json!(epoch)), ("at_ms", json!(at_ms))]
+        }
         Record::SyncMark => Vec::new(),
         Record::Abort { from, to } => vec![("from", json!(from)), ("to", json!(to))],
         Record::Stream(snapshot) => of_snapshot(snapshot),

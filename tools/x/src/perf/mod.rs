@@ -3,6 +3,7 @@
 //! Invariant: a run that found a wrong byte leaves no record; one that missed a limit leaves it and fails.
 
 mod fanout;
+mod hop;
 mod idle;
 mod logpipe;
 pub mod machine;
@@ -38,6 +39,11 @@ const SCENARIOS: &[Scenario] = &[
         name: "idle",
         about: "what a daemon costs that has nothing to do, and how soon it serves",
         run: idle::run,
+    },
+    Scenario {
+        name: "hop",
+        about: "a message from shard to shard, between shards at rest and under load",
+        run: hop::run,
     },
 ];
 

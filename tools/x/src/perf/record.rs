@@ -78,6 +78,11 @@ impl Record {
         self.rows.extend(rows);
     }
 
+    /// The cases so far, in the order of their first round.
+    pub fn cases(&self) -> Vec<String> {
+        distinct(self.rows.iter().map(|row| row.case.as_str())).into_iter().map(str::to_owned).collect()
+    }
+
     /// Holds the largest value of a measure over all rounds of the cases that begin so against a limit.
     pub fn largest_at_most(&mut self, cases: &str, measure: &str, at_most: f64) {
         self.hold("largest", cases, measure, at_most, |values| values.last().copied());
