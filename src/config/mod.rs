@@ -345,7 +345,7 @@ mod tests {
         ),
         (
             "[loom]\nmax_streams = -1",
-            "F:2: loom.max_streams = -1: out of range; accepted: a whole number from 0 to 18446744073709551615",
+            "F:2: loom.max_streams = -1: out of range; accepted: a whole number from 0 to 9223372036854775807",
         ),
         (
             "[loom]\nlisen = \"127.0.0.1:1\"",

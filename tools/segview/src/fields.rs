@@ -32,7 +32,8 @@ pub fn of_record(record: &Record<'_>) -> Vec<(&'static str, Value)> {
             vec![("uid", hex(*uid)), ("epoch", json!(epoch)), ("cut", json!(cut))]
         }
         Record::Ended { uid, epoch, at_ms } => {
-            vec![("uid", hex(*uid)), ("epoch", json!(epoch)), ("at_ms", json!(at_ms))]
+            let at = json!(Rfc3339::at_ms(*at_ms).as_str());
+            vec![("uid", hex(*uid)), ("epoch", json!(epoch)), ("at", at)]
         }
         Record::SyncMark => Vec::new(),
         Record::Abort { from, to } => vec![("from", json!(from)), ("to", json!(to))],

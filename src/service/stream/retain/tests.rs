@@ -341,6 +341,7 @@ fn what_grows_in_the_shadow_of_a_message_is_seen() {
         // Too much again, told, and deleted by somebody else before the reaper looks.
         let told = produce(1, "told");
         let gone = fleet.run(1, async move |streams| streams.delete(id("told")).await);
+        fleet.world.run_until_idle();
         assert_eq!((gone, fleet.shards[0].total_bytes()), (Ok(true), 600));
         fleet.world.run_for(Duration::from_millis(750));
         // Nobody says so within a second of the last time.
