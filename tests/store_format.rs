@@ -1,7 +1,8 @@
 //! Directories that earlier releases wrote are opened, whatever the number of shards is now.
 //!
-//! `tests/fixtures/format-1` was written by two shards and ended by a kill; it is never written again. A new format
-//! gets a directory beside it, made by `MILLPOND_WRITE_FIXTURE=format-2 cargo test --test store_format`.
+//! `tests/fixtures/format-1` was written by two shards and ended by a kill, `format-2` has a checkpoint too; they are
+//! never written again. A new format gets a directory beside them, made by
+//! `MILLPOND_WRITE_FIXTURE=format-N cargo test --test store_format`.
 
 mod store;
 
@@ -12,9 +13,18 @@ use store::{Rig, pattern};
 
 #[test]
 fn format_1_is_read() {
+    is_read("format-1");
+}
+
+#[test]
+fn format_2_is_read() {
+    is_read("format-2");
+}
+
+fn is_read(name: &str) {
     for shards in 1..4 {
         let copy = tempfile::tempdir().unwrap();
-        copy_dir(&fixtures().join("format-1"), copy.path());
+        copy_dir(&fixtures().join(name), copy.path());
         check(copy.path(), shards);
         // And once more as this release left it.
         check(copy.path(), shards);
@@ -48,6 +58,9 @@ fn write(dir: &Path) {
     rig.write(1, "deleted", &pattern(3, 100));
     rig.delete("deleted").unwrap();
     rig.put("empty");
+    // What stands so far is in the checkpoint, the rest in the journals behind it.
+    let store = rig.stores[0].clone();
+    assert!(rig.run(0, async move { store.checkpoint().await }));
     let tail = rig.put("interrupted").tail.clone();
     let appender = rig.attach(1, &tail).unwrap();
     let appender = rig.append(1, appender, &pattern(4, 1000));
