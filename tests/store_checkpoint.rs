@@ -223,3 +223,38 @@ fn a_failed_sync_ends_a_round_and_changes_nothing() {
     check(&rig, &expected, 1);
     assert!(rig.find("x").unwrap().is_none());
 }
+
+/// Catches a part that ends where a producer came and left without a byte.
+#[test]
+fn a_run_without_a_byte_hides_nothing_behind_it() {
+    let dir = TempDir::new().unwrap();
+    let options = options(1, Durability::Sync);
+    let rig = Rig::new(dir.path(), &options);
+    let tail = rig.put("a").tail.clone();
+    let mut written = Vec::new();
+    for round in 0..3 {
+        let appender = rig.attach(0, &tail).unwrap();
+        // Room is asked for, and nothing comes.
+        let appender = rig.run(0, async move {
+            let mut appender = appender;
+            appender.reserve(1000).await.map(|_| appender)
+        });
+        rig.run(0, appender.unwrap().seal(End::Interrupted)).unwrap();
+        rig.reopen("a").unwrap();
+        let appender = rig.attach(0, &tail).unwrap();
+        let bytes = pattern(round, 20_000);
+        let appender = rig.append(0, appender, &bytes);
+        written.extend(bytes);
+        rig.run(0, appender.seal(End::Interrupted)).unwrap();
+        rig.reopen("a").unwrap();
+    }
+    let appender = rig.attach(0, &tail).unwrap();
+    rig.run(0, appender.seal(End::Complete)).unwrap();
+    let store = rig.stores[0].clone();
+    assert!(rig.run(0, async move { store.checkpoint().await }));
+    let disk = rig.kill();
+    let rig = Rig::on(disk, dir.path(), &options);
+    let tail = rig.found("a").tail.clone();
+    assert_eq!(tail.state(), State::Complete);
+    assert!(rig.read(&tail).unwrap() == written);
+}

@@ -199,6 +199,11 @@ fn pieces_of(tail: &Tail, attached: bool, cuts: &[Cut]) -> Result<Vec<Piece<'sta
         };
         let kept = len.min(end.saturating_sub(run.start));
         if kept == 0 {
+            // An appender that published nothing left a run without bytes of the stream, and another one went on in
+            // the same place.
+            if end == run.start {
+                continue;
+            }
             break;
         }
         let crcs = if kept == len { crcs } else { recut(run, &place, kept, crcs, cuts)? };
