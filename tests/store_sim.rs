@@ -44,6 +44,9 @@ struct Content {
     written: Rc<Cell<u64>>,
     /// At least this much must be there.
     floor: Rc<Cell<u64>>,
+    /// The stream may begin as late as this, and not before the second: up to where its beginning was to go, and is
+    /// known to be gone.
+    trims: Rc<Cell<(u64, u64)>>,
     /// The end that was acknowledged, unless it was reopened since.
     ended: Rc<Cell<Option<End>>>,
     /// The epochs that were acknowledged, with where each began.
@@ -68,6 +71,8 @@ struct Setting {
     churn: bool,
     /// The disk has no room now and then.
     full: bool,
+    /// Open streams lose their beginnings.
+    trims: bool,
 }
 
 const CALM: Setting = Setting {
@@ -76,6 +81,7 @@ const CALM: Setting = Setting {
     broken: None,
     churn: false,
     full: false,
+    trims: false,
 };
 
 #[test]
@@ -102,6 +108,18 @@ fn histories_that_went_wrong_once_do_not_any_more() {
     history(0xa649_9545_892b_343f, Setting { durability: Durability::Cache, ..CALM });
     let faults = Faults { syncs_fail: 12, syncs_slow: 4, ..CALM.faults };
     history(0x93dd_498a_1b9b_36ec, Setting { faults, ..CALM });
+}
+
+/// Catches bytes that go before the record which says so is durable, some that go although nobody said so, and any that
+/// come back: after every crash a stream begins where it was said to, and what is behind is whole.
+#[test]
+fn streams_lose_their_beginnings_and_nothing_else() {
+    let failing = Faults { syncs_fail: 12, syncs_slow: 4, ..CALM.faults };
+    let cache = Setting { durability: Durability::Cache, ..CALM };
+    let settings = [CALM, Setting { faults: failing, ..CALM }, cache, Setting { full: true, ..CALM }];
+    for setting in settings {
+        seeds(40).into_iter().for_each(|seed| history(seed, Setting { trims: true, ..setting }));
+    }
 }
 
 /// Catches a segment, a checkpoint or a record that is half made, or believed, when there is no room for it.
@@ -207,11 +225,11 @@ impl Life {
     fn begin(self: &Rc<Self>, chance: &Entropy, setting: Setting) {
         let shards = self.stores.len() as u64;
         for number in 0..6 {
-            let (life, at) = (self.clone(), chance.below(shards) as usize);
+            let (life, at, trims) = (self.clone(), chance.below(shards) as usize, setting.trims);
             let chance = Entropy::from_seed(chance.next());
             match number {
                 0..4 => {
-                    self.spawn(at, async move { User { life, at, number, chance }.run(setting.churn).await })
+                    self.spawn(at, async move { User { life, at, number, trims, chance }.run(setting.churn).await })
                 }
                 _ => self.spawn(at, async move { life.read(at, chance).await }),
             }
@@ -316,6 +334,8 @@ struct User {
     life: Rc<Life>,
     at: usize,
     number: u64,
+    /// Streams lose their beginnings.
+    trims: bool,
     chance: Entropy,
 }
 
@@ -428,6 +448,9 @@ impl User {
                 self.store().durable(&tail, to).await?;
                 content.floor.set(to);
             }
+            if self.trims && self.chance.one_in(2) {
+                self.trim(name, &tail, &content).await?;
+            }
         }
         let end = match self.chance.below(8) {
             // Let go of, open.
@@ -447,6 +470,33 @@ impl User {
         let len = appender.seal(end).await?;
         content.floor.set(len);
         content.ended.set(Some(end));
+        Ok(())
+    }
+
+    /// Has the beginning of the stream go, and waits for that or not.
+    async fn trim(&self, name: &str, tail: &Arc<Tail>, known: &Content) -> Result<(), StoreError> {
+        let runs: Vec<u64> = tail.old_runs().map(|run| run.to).collect();
+        let Some(&to) = runs.get(self.chance.below(8) as usize) else { return Ok(()) };
+        let (owner, key, uid) = (self.life.owner(name), key(name), tail.uid());
+        let (store, content) = (self.life.stores[owner].clone(), known.clone());
+        let trimming = async move {
+            let entry = store.names().look(&key).entry.filter(|entry| entry.tail.uid() == uid);
+            let Some(entry) = entry else { return Ok(()) };
+            let Some(trimmed) = store.trim(&entry, to)? else { return Ok(()) };
+            let (may, is) = content.trims.get();
+            content.trims.set((may.max(to), is));
+            let trimmed = trimmed.await.expect("answered");
+            if trimmed? > 0 {
+                let (may, is) = content.trims.get();
+                content.trims.set((may, is.max(to)));
+            }
+            Ok(())
+        };
+        if self.chance.one_in(2) {
+            return self.life.on(owner, trimming).await;
+        }
+        // Goes on beside whatever comes next.
+        self.life.spawn(owner, async move { drop(trimming.await) });
         Ok(())
     }
 
@@ -526,13 +576,16 @@ impl Life {
     fn check_content(&self, owner: usize, tail: &Arc<Tail>, known: &Content, what: &str) {
         let (store, verified) = (self.stores[owner].clone(), tail.clone());
         self.world.block_on(owner, async move { store.verify(&verified, 0, u64::MAX).await }).expect(what);
-        let mut found = Vec::new();
-        while let Some(range) = tail.range(found.len() as u64, u64::MAX) {
+        let (mut found, first) = (Vec::new(), tail.first());
+        while let Some(range) = tail.range(first + found.len() as u64, u64::MAX) {
             let mut piece = vec![0; range.len as usize];
             range.file.read_exact_at(&mut piece, range.offset).expect(what);
             found.extend(piece);
         }
-        let len = found.len() as u64;
+        let len = first + found.len() as u64;
+        let (may, is) = known.trims.get();
+        assert!((is..=may).contains(&first), "{what}: begins at {first}, not from {is} to {may}");
+        known.trims.set((first, first));
         let epochs: Vec<(u64, u64)> = tail.epochs().collect();
         let before = known.epochs.borrow().clone();
         assert!(epochs.starts_with(&before), "{what}: epochs {epochs:?} do not go on from {before:?}");
@@ -541,7 +594,7 @@ impl Life {
             (floor..=written).contains(&len),
             "{what}: {len} bytes of at least {floor}, at most {written}"
         );
-        assert!(found == content(tail.uid(), &epochs, 0, len), "{what}: bytes that nobody appended there");
+        assert!(found == content(tail.uid(), &epochs, first, len - first), "{what}: bytes that nobody appended there");
         assert!(tail.durable() == tail.published() && tail.published() == len);
         let state = match known.ended.get() {
             Some(End::Complete) => Some(State::Complete),

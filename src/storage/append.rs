@@ -368,6 +368,7 @@ impl Appends {
             return;
         }
         let mut advanced = self.advanced.take();
+        let now_ms = shard::current().wall().unix_millis();
         for active in advanced.drain(..) {
             let mut state = active.borrow_mut();
             state.queued = false;
@@ -380,7 +381,7 @@ impl Appends {
             let state = &mut *state;
             let mut seq = 0;
             for run in state.filled.iter().chain(&state.run) {
-                seq = core.decide_mark(&state.tail, state.epoch, run, state.written);
+                seq = core.decide_mark(&state.tail, state.epoch, run, state.written, now_ms);
             }
             state.filled.clear();
             let marked = Marked { seq, to: state.written, active: active.clone() };
@@ -455,10 +456,11 @@ impl Core {
         }
     }
 
-    fn decide_mark(&self, tail: &Tail, epoch: u64, run: &Run, total: u64) -> u64 {
+    fn decide_mark(&self, tail: &Tail, epoch: u64, run: &Run, total: u64, now_ms: u64) -> u64 {
         let placed = tail.runs().last_where(|placed| placed.start <= run.start);
         let (_, placed) = placed.expect("a run that is filled is in the list");
         placed.set_filled(run.filled(), run.crcs());
+        placed.set_written(now_ms);
         let mark = Mark {
             uid: tail.uid(),
             epoch,

@@ -7,7 +7,8 @@
 //!
 //! A run moves only when it is final: its bytes, checksums and verified windows stay what they are. Copies are checked
 //! on the way, so damage is not copied and keeps its segment. Like a mark, a `Moved` record that nobody called durable
-//! is believed after a crash only if its data fits, and the old place is still there then.
+//! is believed after a crash only if its data fits, and the old place is still there then. A run whose stream begins
+//! behind it by the time its copy is done stays given up, and the copy is dead.
 //!
 //! Invariant: old bytes die only when the record of the new place is durable.
 //! Lives on: one task per shard; copying is the workers'.
@@ -290,7 +291,5 @@ async fn settle(core: &Rc<Core>, copied: &mut Vec<Copied>) -> Result<(), StoreEr
 }
 
 fn move_run(core: &Core, run: &Placed, place: Place) {
-    if let Some(before) = run.move_to(Some(place)) {
-        run.moved(&before, |segment, len| reclaim::count_dead(core, segment, len));
-    }
+    run.move_to(place, |segment, len| reclaim::count_dead(core, segment, len));
 }

@@ -151,6 +151,13 @@ impl Core {
         self.metrics.stream_bytes.add(count as i64);
     }
 
+    /// Takes note that so many bytes of a stream do not count any more.
+    pub(super) fn discount_some(&self, tail: &Tail, count: u64) {
+        let count = tail.take_some_counted(count);
+        self.tally.take_bytes(tail.space(), count);
+        self.metrics.stream_bytes.add(-(count as i64));
+    }
+
     /// Takes note that nothing of a stream counts any more.
     pub(super) fn discount_bytes(&self, tail: &Tail) {
         let count = tail.take_counted();

@@ -21,6 +21,8 @@ pub enum StoreError {
     Damaged(Damage),
     /// The stream was deleted or replaced.
     Gone,
+    /// Retention took what is asked for: the stream begins at this offset.
+    Trimmed(u64),
     /// The stream has ended: an ended one takes no bytes.
     Ended,
     /// Another appender holds the stream, or held it in this epoch.
@@ -79,6 +81,7 @@ impl fmt::Display for StoreError {
                 )
             }
             StoreError::Gone => f.write_str("the stream was deleted or replaced"),
+            StoreError::Trimmed(first) => write!(f, "the stream begins at byte {first}; what was before is gone"),
             StoreError::Ended => f.write_str("the stream has ended"),
             StoreError::Attached => f.write_str("the stream has an appender already"),
             StoreError::Fenced => f.write_str("a newer appender took the stream over"),

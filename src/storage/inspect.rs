@@ -17,7 +17,7 @@ use super::checkpoint::{self, Manifest};
 use super::error::{OpenError, Unreadable};
 use super::extent::LogId;
 use super::header::Kind;
-use super::journal::record::{is_about_the_log, is_mark, is_time, kind_name};
+use super::journal::record::{is_about_the_log, is_mark, is_time, is_trim, kind_name};
 use super::placement::Key;
 use super::recovery::finding::{Finding, LostRecords};
 use super::recovery::format::{self, Document};
@@ -239,7 +239,7 @@ impl Inspection {
 
     /// What a stream misses, unless the damaged record that is the cause tells it already.
     fn judge_losses(&self, names: &Names, key_hash: u64, losses: &[Loss]) -> Vec<Damage> {
-        let is_told = losses.iter().any(|loss| matches!(loss, Loss::Mark | Loss::Segment { .. }));
+        let is_told = losses.iter().any(|loss| matches!(loss, Loss::Mark | Loss::Trim | Loss::Segment { .. }));
         let name = || names.named(key_hash, None);
         let log = names.homes.get(&key_hash).copied().unwrap_or(LogId(0));
         let journal = || self.relative(&self.place.log_dir(Kind::Journal, log));
@@ -257,7 +257,7 @@ impl Inspection {
             Loss::Runs => {
                 Some(Damage { file: journal(), at: None, what: What::Stream, lost: Lost::Latest(name()) })
             }
-            Loss::Mark | Loss::Behind { .. } => None,
+            Loss::Mark | Loss::Trim | Loss::Behind { .. } => None,
         };
         losses.iter().filter_map(of_loss).collect()
     }
@@ -283,7 +283,11 @@ fn cost(look: &Look, names: &Names, lost: &LostRecords) -> Lost {
     if is_time(kind) {
         return Lost::Nothing("it says when a stream ended, and the next start says so anew");
     }
-    let by_hash = if is_mark(kind) { &look.facts.lost_marks } else { &look.facts.lost_names };
+    let by_hash = match kind {
+        _ if is_mark(kind) => &look.facts.lost_marks,
+        _ if is_trim(kind) => &look.facts.lost_trims,
+        _ => &look.facts.lost_names,
+    };
     if !by_hash.get(&key_hash).is_some_and(|all| all.contains(&lost.written)) {
         return Lost::Nothing("a later record stands in for it");
     }

@@ -28,7 +28,7 @@
 //! * A record says how far its log was durable when it was written. What is missing up to there is damage and is
 //!   told, for its name alone; what is missing beyond is the torn tail and is cut.
 //! * A mark that no record calls durable is believed only when its data matches its checksums.
-//! * Bytes die when the record that supersedes them is durable, never earlier; a file goes by unlink, never by
+//! * Bytes die when the record that supersedes or trims them is durable, never earlier; a file goes by unlink, never by
 //!   being written over: pages that left by sendfile wait in sockets for as long as the peer likes.
 //! * A failed sync is final: its segments are given up, and an abort record in a fresh one makes void what they
 //!   held. What was answered is decided again; what was not is an error.
@@ -54,6 +54,7 @@ mod scrub;
 mod sync;
 mod tail;
 mod tally;
+mod trim;
 mod twice;
 mod window;
 
@@ -62,7 +63,7 @@ pub use error::{Damage, OpenError, StoreError, Unreadable};
 pub use extent::{LogId, WINDOW};
 pub use names::{Entry, Found, Names, Ticket};
 pub use placement::{Key, owner_of, placement_hash};
-pub use tail::{End, State, Tail};
+pub use tail::{End, OldRun, State, Tail};
 pub use tally::Tally;
 
 use self::core::Core;
@@ -203,7 +204,7 @@ impl Store {
         metrics.dead_bytes.set(dead as i64);
         metrics.live_bytes.set((used - dead) as i64);
         metrics.streams.set(image.names.len() as i64);
-        let bytes: u64 = image.names.iter().map(|entry| entry.tail.published()).sum();
+        let bytes: u64 = image.names.iter().map(|entry| entry.tail.stored()).sum();
         metrics.stream_bytes.set(bytes as i64);
         metrics.records_damaged.add(image.records_damaged);
         metrics.names_damaged.set(image.damaged.len() as i64);

@@ -371,7 +371,7 @@ fn settle_names(facts: &mut Facts, segments: &Segments, ended: Vec<Vec<Entry>>, 
         }
         let owner = owner_of(key_hash, shards).index();
         // What was lost before the name's last record was about a stream that is gone.
-        for lost in [&mut facts.lost_names, &mut facts.lost_marks] {
+        for lost in [&mut facts.lost_names, &mut facts.lost_marks, &mut facts.lost_trims] {
             if let Some(lost) = lost.get_mut(&key_hash) {
                 lost.retain(|lost| !fact.written.is_after(lost));
             }

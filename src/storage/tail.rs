@@ -1,16 +1,18 @@
 //! The bytes of a stream, growing or ended: how far they are readable, how far durable, where they lie.
 //!
-//! Invariant: `durable ≤ published ≤ reserved`. A byte below `published` was written to the page cache together
+//! Invariant: `first ≤ durable ≤ published ≤ reserved`. A byte below `published` was written to the page cache together
 //! with the mark that finds it again, so killing the process takes back nothing that a reader saw.
 //! Lives on: one `Arc`, shared by the owner, the appender's shard and every reader; the appender's shard alone
 //! moves `published`, the owner alone raises the epoch.
 
 mod epochs;
+mod first;
 pub mod list;
 mod placed;
 pub mod progress;
 pub mod sync;
 
+pub use first::OldRun;
 pub use placed::{Place, Placed};
 
 use super::error::{Damage, StoreError};
@@ -62,6 +64,7 @@ pub struct Tail {
     space: u8,
     key_hash: u64,
     progress: Progress,
+    first: AtomicU64,
     durable: AtomicU64,
     reserved: AtomicU64,
     holders: AtomicU64,
@@ -87,6 +90,7 @@ impl Tail {
             space,
             key_hash,
             progress: Progress::new(shards, 0, 0),
+            first: AtomicU64::new(0),
             durable: AtomicU64::new(0),
             reserved: AtomicU64::new(0),
             holders: AtomicU64::new(0),
@@ -118,6 +122,13 @@ impl Tail {
     /// Takes note of bytes that are in the tally now.
     pub(super) fn note_counted(&self, count: u64) {
         self.counted.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// For whoever takes `count` of them off the tally: how many are in it.
+    pub(super) fn take_some_counted(&self, count: u64) -> u64 {
+        let less = |counted: u64| Some(counted.saturating_sub(count));
+        let before = self.counted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        before.map_or(0, |before| before.min(count))
     }
 
     /// For whoever takes them off the tally: how many are in it.
@@ -194,7 +205,8 @@ impl Tail {
         self.progress.wait_from(shard.index());
     }
 
-    /// The contiguous piece at `from`, at most `len_max` long; `None` when nothing is readable there yet.
+    /// The contiguous piece at `from`, at most `len_max` long; `None` when nothing is readable there yet, or any
+    /// more: then the stream begins behind it, see [`Tail::first`].
     pub fn range(&self, from: u64, len_max: u64) -> Option<FileRange> {
         let end = self.published();
         let (_, run) = self.runs.last_where(|run| run.start <= from)?;
@@ -371,6 +383,7 @@ impl Tail {
         }
         let epoch = self.epoch() + 1;
         self.epochs.push(epoch, self.published());
+        self.date_runs(self.ended_ms());
         self.change(INTERRUPTED, 0, wake);
         self.set_ended(0);
         Ok(epoch)

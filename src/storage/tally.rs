@@ -2,7 +2,7 @@
 //!
 //! Invariant: a name counts from the decision that puts it until its deletion is committed. So the count never shows
 //! room that a failed sync could take away again, and whoever was told of a deletion finds its room. A byte counts
-//! from its write until the record that supersedes it is durable, which is when its space is dead.
+//! from its write until the record that supersedes or trims it is durable, which is when its space is dead.
 //! Lives on: one `Arc`, shared by all shards. Counts order nothing, so all of it is relaxed.
 
 use super::names::Entry;
@@ -39,7 +39,7 @@ impl Tally {
 
     /// For recovery: a name that stands, with all its bytes.
     pub(super) fn count(&self, entry: &Entry) {
-        let bytes = entry.tail.published();
+        let bytes = entry.tail.stored();
         self.take_name(entry.key.space, u64::MAX);
         self.add_bytes(entry.key.space, bytes);
         entry.tail.note_counted(bytes);

@@ -239,6 +239,30 @@ impl Rig {
         })
     }
 
+    /// Has a stream begin at `to`, and waits until the bytes before are dead; how many that were.
+    pub fn trim(&self, name: &str, to: u64) -> Result<Option<u64>, StoreError> {
+        let (owner, trimming) = self.begin_trim(name, to);
+        self.run(owner, trimming)
+    }
+
+    /// The same, decided on the owner in its next turn: the owner, and the wait.
+    pub fn begin_trim(
+        &self,
+        name: &str,
+        to: u64,
+    ) -> (usize, impl Future<Output = Result<Option<u64>, StoreError>> + 'static) {
+        let key = key(name);
+        let owner = self.owner(&key);
+        let store = self.stores[owner].clone();
+        (owner, async move {
+            let entry = store.names().get(&key)?.entry.expect("there is something to trim");
+            match store.trim(&entry, to)? {
+                None => Ok(None),
+                Some(trimmed) => trimmed.await.expect("answered").map(Some),
+            }
+        })
+    }
+
     pub fn attach(&self, shard: usize, tail: &Arc<Tail>) -> Result<Appender, StoreError> {
         self.on_shard(shard, || self.stores[shard].appender(tail))
     }
@@ -278,10 +302,10 @@ impl Rig {
     }
 }
 
-/// All published bytes, whatever they are.
+/// All published bytes that are there, whatever they are.
 pub fn read_unverified(tail: &Tail) -> Vec<u8> {
     let mut bytes = Vec::new();
-    while let Some(range) = tail.range(bytes.len() as u64, u64::MAX) {
+    while let Some(range) = tail.range(tail.first() + bytes.len() as u64, u64::MAX) {
         let mut piece = vec![0; range.len as usize];
         range.file.read_exact_at(&mut piece, range.offset).expect("readable");
         bytes.extend(piece);

@@ -63,6 +63,7 @@ pub async fn store_error(exchange: &mut Exchange, refusal: &StoreError) -> Resul
         StoreError::SyncFailed | StoreError::ReadOnly | StoreError::Closing => Status::SERVICE_UNAVAILABLE,
         StoreError::Damaged(_) => Status::INTERNAL_SERVER_ERROR,
         StoreError::Gone => Status::NOT_FOUND,
+        StoreError::Trimmed(_) => Status::GONE,
         StoreError::Ended | StoreError::Attached | StoreError::Fenced => Status::CONFLICT,
         StoreError::Io(kind, path) => {
             tracing::error!(path = %path.display(), %kind, "a file operation failed");

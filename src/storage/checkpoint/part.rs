@@ -116,7 +116,7 @@ impl PartWriter {
             first_epoch,
             epoch,
             created_ms: entry.created_ms,
-            start: 0,
+            start: tail.first(),
             total,
             home: entry.home,
             space: entry.key.space,

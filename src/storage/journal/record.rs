@@ -25,6 +25,7 @@
 //! | 5 | Epoch | `uid` u64, `epoch` u64, `cut` u64 |
 //! | 6 | SyncMark | nothing |
 //! | 7 | Abort | `from` u64, `to` u64: these sequences of this log are void |
+//! | 8 | Trim | `uid` u64, `first` u64: bytes of the stream before this offset are gone; of several the greatest counts |
 //! | 9 | Ended | `uid` u64, `epoch` u64, `at_ms` u64: when the stream ended in that epoch |
 //! | 18 | Moved | as Mark: the run with this `epoch` and `start` lies here now |
 //!
@@ -115,6 +116,13 @@ pub enum Record<'a> {
         /// Where the one before ended.
         cut: u64,
     },
+    /// The beginning of a stream is gone.
+    Trim {
+        /// The stream.
+        uid: u64,
+        /// The first offset that is kept: where a run begins.
+        first: u64,
+    },
     /// A stream ended in this epoch, as the mark that follows says, or was found without an appender.
     Ended {
         /// The stream.
@@ -187,6 +195,7 @@ const MARK: u8 = 4;
 const EPOCH: u8 = 5;
 const SYNC_MARK: u8 = 6;
 const ABORT: u8 = 7;
+const TRIM: u8 = 8;
 const ENDED: u8 = 9;
 const STREAM: u8 = 16;
 const RUNS: u8 = 17;
@@ -205,6 +214,11 @@ pub fn is_abort(kind: u8) -> bool {
 /// Whether records of `kind` speak of the log alone: losing one loses nothing of any name.
 pub fn is_about_the_log(kind: u8) -> bool {
     matches!(kind, BOOT | SYNC_MARK | ABORT)
+}
+
+/// Whether `kind` says where a stream begins, for a record whose payload is damaged.
+pub fn is_trim(kind: u8) -> bool {
+    kind == TRIM
 }
 
 /// Whether records of `kind` say when something happened: the next start takes the time anew for one that is lost.
@@ -234,6 +248,7 @@ pub fn kind_name(kind: u8) -> &'static str {
         EPOCH => "epoch",
         SYNC_MARK => "sync mark",
         ABORT => "abort",
+        TRIM => "trim",
         ENDED => "ended",
         STREAM => "stream",
         RUNS => "runs",
@@ -354,6 +369,12 @@ fn encode_payload(record: &Record<'_>, out: &mut Vec<u8>) -> u8 {
             }
             EPOCH
         }
+        Record::Trim { uid, first } => {
+            for value in [uid, first] {
+                out.extend_from_slice(&value.to_le_bytes());
+            }
+            TRIM
+        }
         Record::Ended { uid, epoch, at_ms } => {
             for value in [uid, epoch, at_ms] {
                 out.extend_from_slice(&value.to_le_bytes());
@@ -415,6 +436,7 @@ pub fn decode_payload(kind: u8, payload: &[u8]) -> Option<Record<'_>> {
         MARK => Record::Mark(input.mark()?),
         MOVED => Record::Moved(input.mark()?),
         EPOCH => Record::Epoch { uid: input.u64()?, epoch: input.u64()?, cut: input.u64()? },
+        TRIM => Record::Trim { uid: input.u64()?, first: input.u64()? },
         ENDED => Record::Ended { uid: input.u64()?, epoch: input.u64()?, at_ms: input.u64()? },
         SYNC_MARK => Record::SyncMark,
         ABORT => Record::Abort { from: input.u64()?, to: input.u64()? },
@@ -599,6 +621,7 @@ pub(super) mod tests {
                 epoch,
                 cut
             }),
+            any::<(u64, u64)>().prop_map(|(uid, first)| Record::Trim { uid, first }),
             (any::<u64>(), any::<u64>(), any::<u64>()).prop_map(|(uid, epoch, at_ms)| Record::Ended {
                 uid,
                 epoch,

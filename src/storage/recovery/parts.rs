@@ -198,10 +198,11 @@ impl Reader<'_> {
             if !self.facts.touches(key_hash)
                 && let Some(entry) = self.entry(snapshot, key_hash, &ended)
             {
-                entry.tail.note_counted(snapshot.total);
+                let stored = entry.tail.stored();
+                entry.tail.note_counted(stored);
                 let (names, bytes) = rest.counts.entry(snapshot.space).or_default();
                 *names += 1;
-                *bytes += snapshot.total;
+                *bytes += stored;
                 rest.entries[owner_of(key_hash, self.shards).index()].push(entry);
                 return;
             }
@@ -221,7 +222,7 @@ impl Reader<'_> {
         }
         let tail = Tail::new(snapshot.uid, snapshot.first_epoch, snapshot.space, key_hash, self.shards);
         // Looked at whole before anything is claimed.
-        let mut len = 0;
+        let mut len = snapshot.start;
         for piece in snapshot.runs.iter() {
             let segment = self.segments.get(&(piece.log, piece.segment))?;
             if piece.start != len || piece.generation != segment.generation {
@@ -232,6 +233,7 @@ impl Reader<'_> {
         if len != snapshot.total {
             return None;
         }
+        tail.recover_first(snapshot.start);
         for piece in snapshot.runs.iter() {
             let segment = &self.segments[&(piece.log, piece.segment)];
             let Piece { start, offset, epoch, len, .. } = piece;
@@ -267,6 +269,7 @@ fn into_owned(record: Record<'_>) -> Option<Record<'static>> {
         | Record::Delete { .. }
         | Record::Mark(_)
         | Record::Moved(_)
+        | Record::Trim { .. }
         | Record::Ended { .. }
         | Record::SyncMark
         | Record::Abort { .. } => None,

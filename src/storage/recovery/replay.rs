@@ -8,7 +8,9 @@ use super::super::checkpoint::Covered;
 use super::super::error::{OpenError, Unreadable};
 use super::super::extent::LogId;
 use super::super::header::{HEADER, Header, Kind, noted_len, whole_copies};
-use super::super::journal::record::{self, Mark, Record, is_about_the_log, is_mark, is_time, key_in};
+use super::super::journal::record::{
+    self, Mark, Record, is_about_the_log, is_mark, is_time, is_trim, key_in,
+};
 use super::super::journal::scan::{Expect, Found, Survey, scan, survey, zeros};
 use super::super::journal::snapshot::Snapshot;
 use super::super::journal::writer::Older;
@@ -101,12 +103,16 @@ pub struct Facts {
     pub boot_max: u32,
     /// Later epochs by stream: number and cut.
     pub epochs: HashMap<u64, BTreeMap<u64, u64>>,
+    /// Where streams begin, with the record that says so.
+    pub trims: HashMap<u64, (u64, Written)>,
     /// When streams ended: the last epoch that did, and the time.
     pub ended: HashMap<u64, (u64, u64)>,
     /// Lost records about names, by placement hash.
     pub lost_names: HashMap<u64, Vec<Written>>,
     /// Lost marks, by placement hash.
     pub lost_marks: HashMap<u64, Vec<Written>>,
+    /// Lost records about where a stream begins, by placement hash.
+    pub lost_trims: HashMap<u64, Vec<Written>>,
     /// Lost records of which not even the header is whole.
     pub lost_unknown: u64,
     /// All lost records, those included that a later one stands in for.
@@ -368,6 +374,7 @@ impl Facts {
                 self.epoch_max = self.epoch_max.max(epoch);
                 self.epochs.entry(uid).or_default().insert(epoch, cut);
             }
+            Record::Trim { uid, first } => self.trim(uid, first, written),
             Record::Ended { uid, epoch, at_ms } => {
                 let known = self.ended.entry(uid).or_insert((epoch, at_ms));
                 *known = (*known).max((epoch, at_ms));
@@ -394,6 +401,13 @@ impl Facts {
             Some(known) if known.version >= version => {}
             Some(known) => *known = fact,
             None => drop(self.names.insert(key, fact)),
+        }
+    }
+
+    fn trim(&mut self, uid: u64, first: u64, written: Written) {
+        let known = self.trims.entry(uid).or_insert((first, written));
+        if first >= known.0 {
+            *known = (first, written);
         }
     }
 
@@ -459,10 +473,18 @@ impl Facts {
             lost.header.filter(|&(kind, _)| !is_about_the_log(kind) && !is_time(kind))
         {
             self.touched.insert(key_hash);
-            let by_hash = if is_mark(kind) { &mut self.lost_marks } else { &mut self.lost_names };
+            let by_hash = self.lost_of(kind);
             by_hash.entry(key_hash).or_default().push(lost.written);
         }
         self.findings.push(Finding::Records(lost));
+    }
+
+    fn lost_of(&mut self, kind: u8) -> &mut HashMap<u64, Vec<Written>> {
+        match kind {
+            _ if is_mark(kind) => &mut self.lost_marks,
+            _ if is_trim(kind) => &mut self.lost_trims,
+            _ => &mut self.lost_names,
+        }
     }
 
     /// Takes in a record of a checkpoint's part.
@@ -478,7 +500,10 @@ impl Facts {
     }
 
     fn stream(&mut self, written: Written, key_hash: u64, snapshot: Snapshot<'static>) {
-        let Snapshot { uid, first_epoch, epoch, created_ms, total, home, end, .. } = snapshot;
+        let Snapshot { uid, first_epoch, epoch, created_ms, start, total, home, end, .. } = snapshot;
+        if start > 0 {
+            self.trim(uid, start, written);
+        }
         self.first_epochs.insert(uid, first_epoch);
         self.epoch_max = self.epoch_max.max(epoch);
         marks(uid, &snapshot.runs)

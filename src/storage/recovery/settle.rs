@@ -1,7 +1,8 @@
 //! From facts to streams: which runs make a stream, how far they are whole, how it stands.
 //!
-//! Invariant: a stream is a prefix of what was appended: runs follow each other without a gap, each as far as a
-//! mark says whose data is on disk, and none reaches beyond the cut of its epoch. Runs before shards serve.
+//! Invariant: a stream is a prefix of what was appended, from where it begins: runs follow each other without a gap,
+//! each as far as a mark says whose data is on disk, and none reaches beyond the cut of its epoch. What lies in front
+//! of a stream's beginning belongs to nobody, whatever marks and moves say. Runs before shards serve.
 
 use super::super::bulk::segment::Segment;
 use super::super::extent::LogId;
@@ -52,6 +53,8 @@ pub enum Loss {
     },
     /// A mark is lost that no later one stands in for: there may be more bytes than are known.
     Mark,
+    /// What said where it begins is lost: some of its first bytes may be gone.
+    Trim,
     /// The stream is shorter than something durable says.
     Behind {
         /// Its length.
@@ -79,7 +82,16 @@ pub fn settle(facts: &mut Facts, segments: &Segments, uid: u64, key: &Key, shard
         losses: Vec::new(),
         unsynced: Vec::new(),
     };
-    let len = settled.place_runs(&marks, &epochs, segments);
+    let trim = facts.trims.remove(&uid);
+    let first = trim.map_or(0, |(first, _)| first);
+    tail.recover_first(first);
+    let len = settled.place_runs(first, &marks, &epochs, segments);
+    if let Some(lost) = facts.lost_trims.get_mut(&key_hash) {
+        lost.retain(|lost| !trim.is_some_and(|(_, written)| written.is_after(lost)));
+        if !lost.is_empty() {
+            settled.losses.push(Loss::Trim);
+        }
+    }
     if lost_a_last_mark(facts, key_hash, &marks) {
         settled.losses.push(Loss::Mark);
     }
@@ -123,13 +135,19 @@ fn lost_a_last_mark(facts: &mut Facts, key_hash: u64, marks: &[MarkFact]) -> boo
 }
 
 impl Settled {
-    /// Adds the runs in order; returns the stream's length.
-    fn place_runs(&mut self, marks: &[MarkFact], epochs: &BTreeMap<u64, u64>, segments: &Segments) -> u64 {
+    /// Adds the runs in order, from `first` on; returns the stream's length.
+    fn place_runs(
+        &mut self,
+        first: u64,
+        marks: &[MarkFact],
+        epochs: &BTreeMap<u64, u64>,
+        segments: &Segments,
+    ) -> u64 {
         let mut runs: BTreeMap<(u64, u64), Vec<&MarkFact>> = BTreeMap::new();
-        for fact in marks.iter().filter(|fact| fact.mark.len > 0) {
+        for fact in marks.iter().filter(|fact| fact.mark.len > 0 && fact.mark.start >= first) {
             runs.entry((fact.mark.epoch, fact.mark.start)).or_default().push(fact);
         }
-        let mut len = 0;
+        let mut len = first;
         for ((epoch, start), mut facts) in runs {
             let cut = cut_of(epochs, epoch);
             if start >= cut {

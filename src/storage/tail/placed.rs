@@ -9,7 +9,7 @@ use super::super::bulk::segment::Segment;
 use super::super::extent::{Extent, WINDOW};
 use arc_swap::ArcSwapOption;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 
 /// Where the bytes of a run lie.
 pub struct Place {
@@ -34,6 +34,8 @@ pub struct Placed {
     buried: AtomicBool,
     /// Damage was found where it lies: it stays there.
     stuck: AtomicBool,
+    /// When it was last written to, in seconds since 1970, rounded up; 0 when that is not known.
+    written_s: AtomicU32,
     /// Odd while `len` and the checksums do not fit each other.
     changes: AtomicU64,
     windows: Windows,
@@ -95,7 +97,8 @@ impl Placed {
         let place = ArcSwapOption::from_pointee(place);
         let [len, changes] = [len, 0].map(AtomicU64::new);
         let [buried, stuck] = [false; 2].map(AtomicBool::new);
-        Placed { start, epoch, place, buried, stuck, len, changes, windows }
+        let written_s = AtomicU32::new(0);
+        Placed { start, epoch, place, buried, stuck, written_s, len, changes, windows }
     }
 
     /// Where it lies; `None` once the stream's start passed it.
@@ -103,9 +106,25 @@ impl Placed {
         self.place.load_full()
     }
 
-    /// For the owner: it lies there from now on, or nowhere. Returns where it lay.
-    pub fn move_to(&self, place: Option<Place>) -> Option<Arc<Place>> {
-        self.place.swap(place.map(Arc::new))
+    /// For the owner: it lies at `place` from now on. Calls `count` with what is dead by that: the place before; the
+    /// new one if the run was given up, and stays so, or was buried meanwhile.
+    pub fn move_to(&self, place: Place, mut count: impl FnMut(&Arc<Segment>, u64)) {
+        let Some(before) = self.place() else { return place.give_up(&mut count) };
+        self.place.store(Some(Arc::new(place)));
+        before.give_up(&mut count);
+        // Whoever buries says so first and looks for the place afterwards; here it is the other way round.
+        if self.buried.load(Ordering::SeqCst)
+            && let Some(place) = self.place()
+        {
+            place.give_up(&mut count);
+        }
+    }
+
+    /// For the owner: its bytes are dead, and nobody finds them any more. Calls `count` as [`Placed::bury`] does.
+    pub fn give_up(&self, mut count: impl FnMut(&Arc<Segment>, u64)) {
+        if let Some(before) = self.place.swap(None) {
+            before.give_up(&mut count);
+        }
     }
 
     /// Damage was found: it is not moved.
@@ -128,15 +147,16 @@ impl Placed {
         }
     }
 
-    /// After [`Placed::move_to`]: gives up the old place, and the new one too if the run was buried meanwhile.
-    pub fn moved(&self, before: &Place, mut count: impl FnMut(&Arc<Segment>, u64)) {
-        before.give_up(&mut count);
-        // Whoever buries says so first and looks for the place afterwards; here it is the other way round.
-        if self.buried.load(Ordering::SeqCst)
-            && let Some(place) = self.place()
-        {
-            place.give_up(&mut count);
-        }
+    /// When it was last written to, in milliseconds since 1970 and not before; `None` when that is not known.
+    pub fn written_ms(&self) -> Option<u64> {
+        let seconds = self.written_s.load(Ordering::Relaxed);
+        (seconds > 0).then(|| u64::from(seconds) * 1000)
+    }
+
+    /// Takes note that it was written to until then. Seconds do: what is counted by them lasts for hours.
+    pub fn set_written(&self, at_ms: u64) {
+        let seconds = u32::try_from(at_ms.div_ceil(1000)).unwrap_or(u32::MAX);
+        self.written_s.store(seconds, Ordering::Relaxed);
     }
 
     /// Bytes that it has.

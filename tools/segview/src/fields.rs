@@ -31,6 +31,7 @@ pub fn of_record(record: &Record<'_>) -> Vec<(&'static str, Value)> {
         Record::Epoch { uid, epoch, cut } => {
             vec![("uid", hex(*uid)), ("epoch", json!(epoch)), ("cut", json!(cut))]
         }
+        Record::Trim { uid, first } => vec![("uid", hex(*uid)), ("first", json!(first))],
         Record::Ended { uid, epoch, at_ms } => {
             let at = json!(Rfc3339::at_ms(*at_ms).as_str());
             vec![("uid", hex(*uid)), ("epoch", json!(epoch)), ("at", at)]
