@@ -228,9 +228,9 @@ impl Life {
             let (life, at, trims) = (self.clone(), chance.below(shards) as usize, setting.trims);
             let chance = Entropy::from_seed(chance.next());
             match number {
-                0..4 => {
-                    self.spawn(at, async move { User { life, at, number, trims, chance }.run(setting.churn).await })
-                }
+                0..4 => self.spawn(at, async move {
+                    User { life, at, number, trims, chance }.run(setting.churn).await
+                }),
                 _ => self.spawn(at, async move { life.read(at, chance).await }),
             }
         }
@@ -594,7 +594,10 @@ impl Life {
             (floor..=written).contains(&len),
             "{what}: {len} bytes of at least {floor}, at most {written}"
         );
-        assert!(found == content(tail.uid(), &epochs, first, len - first), "{what}: bytes that nobody appended there");
+        assert!(
+            found == content(tail.uid(), &epochs, first, len - first),
+            "{what}: bytes that nobody appended there"
+        );
         assert!(tail.durable() == tail.published() && tail.published() == len);
         let state = match known.ended.get() {
             Some(End::Complete) => Some(State::Complete),

@@ -134,7 +134,8 @@ fn until_the_record_is_durable_everything_is_there() {
         assert!(trimmed.take().is_none());
         assert_eq!((tail.first(), rig.metrics[0].dead_bytes.value()), (0, 0));
         assert!(read_unverified(&tail) == bytes);
-        let removed = |rig: &Rig| rig.disk.take_events().iter().any(|event| event.starts_with("remove bulk-0"));
+        let removed =
+            |rig: &Rig| rig.disk.take_events().iter().any(|event| event.starts_with("remove bulk-0"));
         assert!(!removed(&rig), "no file goes");
         // The power goes, and the record with it.
         drop(appender);
@@ -233,6 +234,11 @@ fn a_stream_begins_only_where_a_run_does() {
     rig.disk.hold_syncs(true);
     let appender = rig.append(0, appender, &pattern(2, 500_000));
     assert_eq!(tail.old_runs().last().unwrap().to, runs.last().unwrap().to, "what is not on disk stays");
+    let entry = rig.found("a");
+    for to in (0..tail.published()).step_by(64).filter(|to| *to > bytes.len() as u64) {
+        let trimming = rig.on_shard(0, || rig.stores[0].trim(&entry, to));
+        assert!(matches!(trimming, Ok(None)), "{to} is not on disk");
+    }
     rig.disk.hold_syncs(false);
     assert_eq!(rig.trim("a", to), Ok(Some(to)));
     assert_eq!(rig.trim("a", to), Ok(None), "it does so already");

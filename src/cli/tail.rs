@@ -86,6 +86,11 @@ enum Failure {
     Trouble(Trouble),
     Refused(Refusal),
     History(Refusal),
+    /// What comes next is gone: the server's retention took it.
+    Trimmed {
+        at: u64,
+        first: Option<u64>,
+    },
     CannotResume,
     Interrupted {
         at: u64,
@@ -149,6 +154,10 @@ impl Reader {
             let refusal = socket.refusal(&answer);
             return match answer.status {
                 412 => Err(Failure::History(refusal)),
+                410 if self.placed => Err(Failure::Trimmed {
+                    at: self.at,
+                    first: answer.fields().number("stream-first-offset"),
+                }),
                 _ if refusal.is_passing() => Ok(Ended::Away(refusal)),
                 _ => Err(Failure::Refused(refusal)),
             };
@@ -157,6 +166,11 @@ impl Reader {
         // Without epochs there are no offsets either: such a server sends from byte 0 whatever is asked.
         if self.placed && epoch.is_none() {
             return Err(Failure::CannotResume);
+        }
+        if let (false, Some(first @ 1..)) = (self.placed, answer.fields().number("stream-first-offset")) {
+            let gone = format_args!("the first {first} bytes are gone; this is the stream from there on");
+            console::say("tail", &gone);
+            self.at = first;
         }
         self.epoch = epoch;
         self.placed = true;
@@ -364,6 +378,12 @@ impl fmt::Display for Failure {
             Self::History(refusal) => {
                 write!(f, "the stream is no longer the one that was printed so far; {refusal}")
             }
+            Self::Trimmed { at, first: Some(first) } => write!(
+                f,
+                "byte {at} is gone: the server keeps the stream from byte {first} on, and --offset {first} reads it \
+                 from there"
+            ),
+            Self::Trimmed { at, first: None } => write!(f, "byte {at} is gone: the server keeps less of the stream"),
             Self::CannotResume => f.write_str(
                 "the server gives no Stream-Epoch, so it cannot start at an offset without printing bytes twice",
             ),

@@ -85,7 +85,7 @@ shard_metrics! {
     streams_deleted: Counter,
     /// Streams deleted because they were too old or too much.
     reaped_streams: Counter,
-    /// Bytes that they had.
+    /// Bytes that they had, and bytes of open streams that went with their beginnings.
     reaped_bytes: Counter,
     /// Producers refused or cut because something was full, by what was.
     producers_refused: ByBound<Counter>,

@@ -81,7 +81,9 @@ impl fmt::Display for StoreError {
                 )
             }
             StoreError::Gone => f.write_str("the stream was deleted or replaced"),
-            StoreError::Trimmed(first) => write!(f, "the stream begins at byte {first}; what was before is gone"),
+            StoreError::Trimmed(first) => {
+                write!(f, "the stream begins at byte {first}; what was before is gone")
+            }
             StoreError::Ended => f.write_str("the stream has ended"),
             StoreError::Attached => f.write_str("the stream has an appender already"),
             StoreError::Fenced => f.write_str("a newer appender took the stream over"),

@@ -239,7 +239,8 @@ impl Inspection {
 
     /// What a stream misses, unless the damaged record that is the cause tells it already.
     fn judge_losses(&self, names: &Names, key_hash: u64, losses: &[Loss]) -> Vec<Damage> {
-        let is_told = losses.iter().any(|loss| matches!(loss, Loss::Mark | Loss::Trim | Loss::Segment { .. }));
+        let is_told =
+            losses.iter().any(|loss| matches!(loss, Loss::Mark | Loss::Trim | Loss::Segment { .. }));
         let name = || names.named(key_hash, None);
         let log = names.homes.get(&key_hash).copied().unwrap_or(LogId(0));
         let journal = || self.relative(&self.place.log_dir(Kind::Journal, log));

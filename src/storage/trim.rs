@@ -7,6 +7,7 @@
 //! Invariant: bytes die only when the record that says so is durable, in both durability classes, and no checkpoint
 //! covers it before the mark has moved. Lives on: the owner's shard.
 
+use super::Store;
 use super::checkpoint;
 use super::core::Core;
 use super::error::StoreError;
@@ -14,7 +15,6 @@ use super::journal::record::Record;
 use super::names::Entry;
 use super::reclaim;
 use super::tail::{State, Tail};
-use super::Store;
 use crate::runtime::executor::critical;
 use crate::runtime::notify::{Answer, answer};
 use crate::runtime::shard;

@@ -160,8 +160,15 @@ pub async fn misplaced(
     exchange.finish(&[]).await
 }
 
-/// The fields that say how a stream stands. `end` is its length as the rest of the answer has it.
-pub fn standing<'b>(head: ResponseHead<'b>, found: &Found, state: State, end: u64) -> ResponseHead<'b> {
+/// The fields that say how a stream stands. `first` and `end` are its first offset and its length as the rest of the
+/// answer has them.
+pub fn standing<'b>(
+    head: ResponseHead<'b>,
+    found: &Found,
+    state: State,
+    first: u64,
+    end: u64,
+) -> ResponseHead<'b> {
     let mut head = head
         .header("Accept-Ranges", "bytes")
         .header("X-Stream-State", state_text(state))
@@ -169,6 +176,9 @@ pub fn standing<'b>(head: ResponseHead<'b>, found: &Found, state: State, end: u6
         // Not more than the length that this answer tells, whatever happened since it was looked up.
         .header_u64("Stream-Durable-Offset", found.tail.durable().min(end))
         .header_u64("Stream-Epoch", found.tail.epoch());
+    if first > 0 {
+        head = head.header_u64("Stream-First-Offset", first);
+    }
     if !found.metadata.is_empty() && is_field_value(&found.metadata) {
         head = head.header("X-Stream-Metadata", &found.metadata);
     }

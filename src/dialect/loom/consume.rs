@@ -26,10 +26,20 @@ pub async fn consume(loom: &Loom, exchange: &mut Exchange, segment: String) -> R
         Ok(None) => return answer::unknown_stream(exchange, &id.text()).await,
         Err(error) => return answer::store_error(exchange, &error).await,
     };
-    // The state first: a stream that had ended then does not grow after.
-    let state = found.tail.state();
-    let view = View { state, end: found.tail.published(), found };
-    view.answer(loom, exchange, &request).await
+    let mut view = View::of(found);
+    loop {
+        match view.answer(loom, exchange, &request).await? {
+            Answered::Yes => return Ok(()),
+            // Its beginning went between two looks: what is there now is answered.
+            Answered::Trimmed => view = View::of(view.found),
+        }
+    }
+}
+
+/// Whether a look at a stream led to an answer.
+enum Answered {
+    Yes,
+    Trimmed,
 }
 
 struct Request {
@@ -57,42 +67,62 @@ impl Request {
 struct View {
     found: Found,
     state: State,
+    first: u64,
     end: u64,
 }
 
 impl View {
-    async fn answer(&self, loom: &Loom, exchange: &mut Exchange, request: &Request) -> Result<(), Gone> {
+    fn of(found: Found) -> Self {
+        // The state first: a stream that had ended then does not grow after.
+        let state = found.tail.state();
+        let end = found.tail.published();
+        // A stream that a failed sync ended may be shorter than it was, but never than this.
+        View { state, first: found.tail.first().min(end), end, found }
+    }
+
+    async fn answer(
+        &self,
+        loom: &Loom,
+        exchange: &mut Exchange,
+        request: &Request,
+    ) -> Result<Answered, Gone> {
         let tail = &self.found.tail;
-        let planned = plan(&request.wish, self.end, self.state == State::Open);
+        let planned = plan(&request.wish, self.first, self.end, self.state == State::Open);
         let (from, until) = match planned {
             Plan::Follow { from } => (from, u64::MAX),
             Plan::Rest { from, to } | Plan::Part { from, to, .. } => (from, to),
             // The history is another one before the place is out of it.
             Plan::Beyond => (request.wish.offset.unwrap_or(self.end), self.end),
+            Plan::Before => (request.wish.offset.unwrap_or(0), self.end),
         };
         if let Some(epoch) = request.epoch
             && !tail.admits(epoch, from)
         {
-            return self.other_history(exchange, epoch).await;
+            return self.other_history(exchange, epoch).await.map(|()| Answered::Yes);
         }
-        if planned == Plan::Beyond {
-            return self.beyond(exchange).await;
+        match planned {
+            Plan::Beyond => return self.beyond(exchange).await.map(|()| Answered::Yes),
+            Plan::Before => return self.before(exchange).await.map(|()| Answered::Yes),
+            Plan::Follow { .. } | Plan::Rest { .. } | Plan::Part { .. } => {}
         }
         let mut follower = loom.streams.read(tail.clone(), from, until);
         // Looked at before the head is written: what cannot be read at all is a 500, not a cut answer.
         let first = match exchange.head().method() {
             Method::Get if from < self.end => match follower.next().await {
                 Ok(look) => Some(look),
-                Err(error) => return answer::store_error(exchange, &error).await,
+                Err(StoreError::Trimmed(_)) => return Ok(Answered::Trimmed),
+                Err(error) => {
+                    return answer::store_error(exchange, &error).await.map(|()| Answered::Yes);
+                }
             },
             _ => None,
         };
         self.greet(exchange, planned);
         if exchange.head().method() == Method::Head {
-            return exchange.finish(&[]).await;
+            return exchange.finish(&[]).await.map(|()| Answered::Yes);
         }
         let ended = send(exchange, &mut follower, first).await?;
-        conclude(loom, exchange, &follower, planned, ended).await
+        conclude(loom, exchange, &follower, planned, ended).await.map(|()| Answered::Yes)
     }
 
     fn greet(&self, exchange: &mut Exchange, planned: Plan) {
@@ -100,10 +130,10 @@ impl View {
             Plan::Follow { .. } => (Status::OK, Framing::Live),
             Plan::Rest { from, to } => (Status::OK, Framing::Length(to - from)),
             Plan::Part { from, to, .. } => (Status::PARTIAL_CONTENT, Framing::Length(to - from)),
-            Plan::Beyond => unreachable!("answered before"),
+            Plan::Beyond | Plan::Before => unreachable!("answered before"),
         };
         let head = exchange.begin(status, framing).header("Content-Type", "application/octet-stream");
-        let mut head = answer::standing(head, &self.found, self.state, self.end);
+        let mut head = answer::standing(head, &self.found, self.state, self.first, self.end);
         if let Plan::Follow { from: from @ 1.. } | Plan::Rest { from: from @ 1.., .. } = planned {
             head = head.header_u64("Stream-Offset", from);
         }
@@ -112,7 +142,7 @@ impl View {
                 head = head.header("Trailer", "X-Stream-State, Stream-Next-Offset, Stream-Closed");
             }
             Plan::Part { from, to, total } => head = head.content_range(from..to, total),
-            Plan::Rest { .. } | Plan::Beyond => {}
+            Plan::Rest { .. } | Plan::Beyond | Plan::Before => {}
         }
         head.finish();
     }
@@ -124,7 +154,17 @@ impl View {
             .begin(Status::RANGE_NOT_SATISFIABLE, Framing::Length(body.len() as u64))
             .header("Content-Type", answer::JSON)
             .content_range_unsatisfied(self.end);
-        answer::standing(head, &self.found, self.state, self.end).finish();
+        answer::standing(head, &self.found, self.state, self.first, self.end).finish();
+        exchange.send(body.as_bytes()).await?;
+        exchange.finish(&[]).await
+    }
+
+    async fn before(&self, exchange: &mut Exchange) -> Result<(), Gone> {
+        let body = format!(r#"{{"error":"{}"}}"#, StoreError::Trimmed(self.first));
+        let head = exchange
+            .begin(Status::GONE, Framing::Length(body.len() as u64))
+            .header("Content-Type", answer::JSON);
+        answer::standing(head, &self.found, self.state, self.first, self.end).finish();
         exchange.send(body.as_bytes()).await?;
         exchange.finish(&[]).await
     }

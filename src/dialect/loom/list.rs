@@ -5,7 +5,7 @@
 //! ```
 //!
 //! An id that is not UTF-8 is percent-encoded, with `"id_encoding":"percent"` behind it. `metadata` is missing
-//! where there is none. The next page begins with `start_after` the last id; `has_more` says whether there is one,
+//! where there is none, and `first`, the offset of the first byte that is there, where that is 0. The next page begins with `start_after` the last id; `has_more` says whether there is one,
 //! as a page may end early where metadata is large. Lives on: the connection's shard.
 
 use super::{Loom, answer};
@@ -89,6 +89,9 @@ fn write_stream(out: &mut String, found: &Found) {
         r#","state":"{state}","length":{length},"durable":{durable},"epoch":{epoch},"created":"{}""#,
         created.as_str()
     );
+    if tail.first() > 0 {
+        let _ = write!(out, r#","first":{}"#, tail.first().min(length));
+    }
     if !found.metadata.is_empty() {
         // It is JSON already; what is no text in it cannot be shown in one.
         let _ = write!(out, r#","metadata":{}"#, String::from_utf8_lossy(&found.metadata));

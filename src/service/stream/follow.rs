@@ -5,7 +5,7 @@
 //! wakes its own readers.
 //!
 //! Invariant: a follower sees bytes below `published` only, each one once and in order, and nothing that it
-//! does or leaves undone reaches the producer. Lives on: the reader's shard.
+//! does or leaves undone reaches the producer. One that the stream's beginning overtakes is told so. Lives on: the reader's shard.
 
 use super::Streams;
 use super::message::Ask;
@@ -104,6 +104,8 @@ impl Follower {
         }
         match self.tail.range(self.position, PIECE_MAX.min(self.until - self.position)) {
             Some(range) => Ok(Some(Look::Ready(range))),
+            // Overtaken by the stream's beginning: what is missing must not be skipped.
+            None if self.position < self.tail.first() => Err(StoreError::Trimmed(self.tail.first())),
             None if state == State::Open => Ok(None),
             None => Ok(Some(Look::End(state))),
         }

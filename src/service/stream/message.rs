@@ -6,7 +6,7 @@
 use super::id::Id;
 use super::list::{Page, Query};
 use super::open::{OpenError, Opened};
-use super::retain::{Ended, Oldest, Reaped, Reason};
+use super::retain::{Old, Oldest, Reaped, Reason};
 use crate::runtime::mailbox;
 use crate::storage::{LogId, StoreError, Tail, Ticket};
 use bytes::Bytes;
@@ -71,10 +71,10 @@ pub enum Ask {
     },
     /// To the first shard, not answered: all streams have too much together.
     Crowded,
-    /// To every owner: what of yours ended first, until it has so many bytes?
+    /// To every owner: what of yours is oldest, until it has so many bytes?
     Oldest(u64),
-    /// To the owner: delete these if they stand as they did.
-    Reap(Vec<Ended>, Reason),
+    /// To the owner: take these if they stand as they did.
+    Reap(Vec<Old>, Reason),
     /// Not answered: these streams moved, and readers on your shard wait for them.
     Wake(Vec<u64>),
     /// To every shard: what is produced there? And tell of what comes.

@@ -33,7 +33,7 @@ pub use limits::{Limit, Limits, ProduceError};
 pub use list::{Page, Query};
 pub use message::{Announced, Answer, Ask, Found, Mailbox};
 pub use open::{Open, OpenError, Opened, Resume};
-pub use retain::{Ended, Oldest, Reaped, Reason, Retention};
+pub use retain::{Old, Oldest, Reaped, Reason, Retention};
 pub use spy::{Sight, Spy, SpyError, What};
 
 /// How streams stand and what disks do, in the words of the store.

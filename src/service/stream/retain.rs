@@ -1,21 +1,24 @@
-//! Retention: streams that ended long ago go, and the oldest of them when all together are too much.
+//! Retention: what is too old goes, and the oldest when all together are too much.
 //!
-//! Each owner looks at its own names for what is too old, and sleeps until the next one is due. What all shards have
-//! together is the first shard's business: it asks every owner for what ended first there, merges, and has the oldest
-//! deleted by whoever owns them. A stream goes as if somebody had asked for its deletion. Producers tell the first
-//! shard when there is too much, so that nobody looks at a clock for that.
+//! A stream that has ended goes whole, as if somebody had asked for its deletion, and is as old as its end. One that is
+//! open loses its beginning by whole runs, each as old as its last byte; the run that is being filled stays. After a
+//! restart runs of before are as old as the end that the start found, so nothing goes too early.
 //!
-//! A stream goes at most a second too late for its age, and one more for each 100,000 streams of its owner; what is too
-//! much goes as fast as it can be deleted.
+//! Each owner looks at its own names for what is too old, and sleeps until the next is due. What all shards have
+//! together is the first shard's business: it asks every owner for what is oldest there, merges, and has it taken by
+//! whoever owns it. Producers tell the first shard when there is too much, so that nobody looks at a clock for that.
 //!
-//! Invariant: a stream is deleted only if it stands as it did when it was chosen: ended, in the same epoch, at the same
-//! time. Without retention nothing here runs and no timer is set. Lives on: every shard.
+//! A stream goes at most a second too late for its age, and one more for each 100,000 streams of its owner; a run that
+//! waits for the next one to be begun, by a sixteenth of the age. What is too much goes as fast as it can be taken.
+//!
+//! Invariant: what goes stands as it did when it was chosen: ended in the same epoch at the same time, or open. Without
+//! retention nothing here runs and no timer is set. Lives on: every shard.
 
 use super::id::Id;
 use super::list::Walk;
 use super::message::{Answer, Ask};
 use super::{Streams, ask};
-use crate::runtime::notify::Notify;
+use crate::runtime::notify::{self, Notify};
 use crate::runtime::{Moment, ShardId, shard, timer};
 use crate::service::owner;
 use crate::storage::{Entry, State, StoreError, Ticket};
@@ -28,31 +31,33 @@ use std::time::Duration;
 /// How long streams are kept. Nothing is for ever.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Retention {
-    /// A stream that ended longer ago goes.
+    /// A stream that ended longer ago goes, and what was written longer ago to one that is open.
     pub age_max: Option<Duration>,
-    /// When all streams of all shards have more bytes together, those that ended first go.
+    /// When all streams of all shards have more bytes together, the oldest go.
     pub bytes_max: Option<u64>,
 }
 
-/// A stream that has ended. Older ones are less.
+/// What goes at once: a stream that has ended, or the first run of one that is open. Older ones are less.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Ended {
-    /// When, in milliseconds since 1970.
+pub struct Old {
+    /// When it ended or was last written to, in milliseconds since 1970.
     pub at_ms: u64,
-    /// Its name.
+    /// The stream's name.
     pub id: Id,
-    /// Its number.
+    /// The stream's number.
     pub uid: u64,
+    /// Where the stream begins without it; nothing when it goes whole.
+    pub to: Option<u64>,
     /// What it has.
     pub bytes: u64,
 }
 
-/// The streams of an owner that ended first.
+/// What is oldest at an owner.
 #[derive(Clone, Debug)]
 pub struct Oldest {
     /// Oldest first.
-    pub streams: Vec<Ended>,
-    /// Whether others ended later.
+    pub all: Vec<Old>,
+    /// Whether there is more that is younger.
     pub has_more: bool,
 }
 
@@ -61,14 +66,16 @@ pub struct Oldest {
 pub struct Reaped {
     /// So many streams.
     pub streams: u64,
-    /// With so many bytes.
+    /// The beginnings of so many others.
+    pub beginnings: u64,
+    /// With so many bytes together.
     pub bytes: u64,
 }
 
-/// Why streams go, for the log.
+/// Why something goes, for the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reason {
-    /// They ended too long ago.
+    /// It is too old.
     Age,
     /// All streams have too much together.
     Bytes,
@@ -82,7 +89,9 @@ const STEP_PER_NAME: Duration = Duration::from_micros(10);
 const FRUITLESS: Duration = Duration::from_secs(10);
 /// The longest time between two looks for age: the host's clock may be set meanwhile.
 const REST: Duration = Duration::from_secs(3600);
-/// Most streams that go at once.
+/// A run that is old and waits for the next one to be begun is looked at so many times in the longest age.
+const LOOKS_PER_AGE: u64 = 16;
+/// Most that goes at once.
 const BATCH: usize = 1024;
 /// The shard that looks after what all have together.
 const FIRST: ShardId = ShardId(0);
@@ -167,7 +176,7 @@ impl Streams {
         }
     }
 
-    /// Deletes what ended longer than `age_max` ago, and returns how long nothing else will be due.
+    /// Takes what is older than `age_max`, and returns how long nothing else will be due.
     async fn reap_aged(self: &Rc<Self>, age_max: Duration) -> Duration {
         let age_ms_max = u64::try_from(age_max.as_millis()).unwrap_or(u64::MAX);
         let mut next_ms = now_ms().saturating_add(age_ms_max);
@@ -175,15 +184,10 @@ impl Streams {
         let mut names = Walk::new(self, Bytes::new(), None);
         while let Some(entry) = names.next().await {
             looked += 1;
-            if !has_ended(&entry) {
-                continue;
-            }
-            let due_ms = entry.tail.ended_ms().saturating_add(age_ms_max);
-            if due_ms > now_ms() {
-                next_ms = next_ms.min(due_ms);
-                continue;
-            }
-            due.push(ended(&entry));
+            let (old, rest_due_ms) = aged(&entry, age_ms_max);
+            next_ms = next_ms.min(rest_due_ms);
+            let Some(old) = old else { continue };
+            due.push(old);
             if due.len() == BATCH && self.clone().reap(std::mem::take(&mut due), Reason::Age).await.is_err() {
                 break;
             }
@@ -216,7 +220,7 @@ impl Streams {
                     Reaped::default()
                 }
             };
-            let is_fruitless = reaped.streams == 0;
+            let is_fruitless = reaped.bytes == 0;
             if is_fruitless || self.total_bytes() <= max {
                 let names = self.store.tally().names(owner::space::STREAMS);
                 let looked = u32::try_from(names).unwrap_or(u32::MAX);
@@ -228,7 +232,7 @@ impl Streams {
         }
     }
 
-    /// Has the oldest deleted until no more than `bytes_max` are left of all, or nothing that has ended.
+    /// Has the oldest taken until no more than `bytes_max` are left of all, or nothing that may go.
     async fn reap_excess(&self, bytes_max: u64) -> Result<Reaped, StoreError> {
         let excess = self.total_bytes().saturating_sub(bytes_max);
         let mut parts = Vec::new();
@@ -236,9 +240,9 @@ impl Streams {
             let part: Result<Oldest, StoreError> = ask!(self, owner, Ask::Oldest(excess), Answer::Oldest);
             parts.push(part?);
         }
-        let mut by_owner: BTreeMap<ShardId, Vec<Ended>> = BTreeMap::new();
-        for ended in choose(parts, excess) {
-            by_owner.entry(self.owner_of(&ended.id)).or_default().push(ended);
+        let mut by_owner: BTreeMap<ShardId, Vec<Old>> = BTreeMap::new();
+        for old in choose(parts, excess) {
+            by_owner.entry(self.owner_of(&old.id)).or_default().push(old);
         }
         let mut all = Reaped::default();
         for (owner, chosen) in by_owner {
@@ -246,6 +250,7 @@ impl Streams {
             let reaped: Result<Reaped, StoreError> = ask!(self, owner, question, Answer::Reaped);
             let reaped = reaped?;
             all.streams += reaped.streams;
+            all.beginnings += reaped.beginnings;
             all.bytes += reaped.bytes;
         }
         Ok(all)
@@ -254,33 +259,37 @@ impl Streams {
 
 /// For every owner.
 impl Streams {
-    /// What ended first here, until it has `bytes` bytes together.
+    /// What is oldest here, until it has `bytes` bytes together.
     pub(super) async fn oldest_owned(self: Rc<Self>, bytes: u64) -> Result<Oldest, StoreError> {
-        let mut oldest = Heap { streams: BinaryHeap::new(), sum: 0, has_more: false, wanted: bytes };
+        let mut oldest = Heap { all: BinaryHeap::new(), sum: 0, has_more: false, wanted: bytes };
         let mut names = Walk::new(&self, Bytes::new(), None);
         while let Some(entry) = names.next().await {
-            // Without bytes it is too much of nothing.
-            if has_ended(&entry) && entry.tail.published() > 0 {
-                oldest.offer(&entry);
+            match has_ended(&entry) {
+                // Without bytes it is too much of nothing.
+                true if entry.tail.stored() == 0 => {}
+                true => _ = oldest.offer(ended(&entry)),
+                false => oldest.offer_runs(&entry),
             }
         }
-        Ok(Oldest { streams: oldest.streams.into_sorted_vec(), has_more: oldest.has_more })
+        Ok(Oldest { all: oldest.all.into_sorted_vec(), has_more: oldest.has_more })
     }
 
-    /// Deletes these as far as they stand as they did. Resolves once their space is dead.
-    pub(super) async fn reap(
-        self: Rc<Self>,
-        chosen: Vec<Ended>,
-        reason: Reason,
-    ) -> Result<Reaped, StoreError> {
+    /// Takes these as far as they stand as they did. Resolves once their space is dead.
+    pub(super) async fn reap(self: Rc<Self>, chosen: Vec<Old>, reason: Reason) -> Result<Reaped, StoreError> {
         let (mut last, mut reaped, mut outcome) = (Ticket::default(), Reaped::default(), Ok(()));
-        for ended in &chosen {
-            match self.delete_ended(ended) {
+        // Of several runs of one stream the last says where it begins then.
+        let mut beginnings: BTreeMap<u64, &Old> = BTreeMap::new();
+        for old in &chosen {
+            if old.to.is_some() {
+                beginnings.insert(old.uid, old);
+                continue;
+            }
+            match self.delete_ended(old) {
                 Ok(None) => {}
                 Ok(Some(ticket)) => {
                     last = last.max(ticket);
                     reaped.streams += 1;
-                    reaped.bytes += ended.bytes;
+                    reaped.bytes += old.bytes;
                 }
                 Err(error) => {
                     outcome = Err(error);
@@ -288,16 +297,35 @@ impl Streams {
                 }
             }
         }
-        if reaped.streams > 0 {
-            match self.store.names().synced(last).await {
-                Ok(()) => {
-                    self.metrics.reaped_streams.add(reaped.streams);
-                    self.metrics.reaped_bytes.add(reaped.bytes);
-                    let Reaped { streams, bytes } = reaped;
-                    tracing::info!(?reason, streams, bytes, "streams reaped");
+        let trims: Vec<_> = match outcome {
+            Ok(()) => beginnings.values().map(|old| self.trim(old)).collect(),
+            Err(_) => Vec::new(),
+        };
+        if reaped.streams > 0
+            && let Err(error) = self.store.names().synced(last).await
+        {
+            outcome = outcome.and(Err(error));
+            reaped = Reaped::default();
+        }
+        for trim in trims {
+            let trimmed = match trim {
+                Ok(None) => continue,
+                Ok(Some(answer)) => answer.await.unwrap_or(Err(StoreError::Closing)),
+                Err(error) => Err(error),
+            };
+            match trimmed {
+                Ok(bytes) => {
+                    reaped.beginnings += u64::from(bytes > 0);
+                    reaped.bytes += bytes;
                 }
                 Err(error) => outcome = outcome.and(Err(error)),
             }
+        }
+        let Reaped { streams, beginnings, bytes } = reaped;
+        if streams + beginnings > 0 {
+            self.metrics.reaped_streams.add(streams);
+            self.metrics.reaped_bytes.add(bytes);
+            tracing::info!(?reason, streams, beginnings, bytes, "streams reaped");
         }
         if let Err(error) = &outcome {
             tell_trouble(error);
@@ -305,7 +333,7 @@ impl Streams {
         outcome.map(|()| reaped)
     }
 
-    fn delete_ended(&self, chosen: &Ended) -> Result<Option<Ticket>, StoreError> {
+    fn delete_ended(&self, chosen: &Old) -> Result<Option<Ticket>, StoreError> {
         let (names, key) = (self.store.names(), chosen.id.key());
         let entry = names.look(&key).entry;
         if !entry.is_some_and(|entry| has_ended(&entry) && ended(&entry) == *chosen) {
@@ -315,52 +343,93 @@ impl Streams {
         self.let_go(chosen.uid);
         Ok(ticket)
     }
+
+    /// What ended since it was chosen goes whole one day, and not by its beginning now.
+    fn trim(&self, chosen: &Old) -> Result<Option<Trimming>, StoreError> {
+        let entry = self.store.names().look(&chosen.id.key()).entry;
+        let is_same = |entry: &Rc<Entry>| entry.tail.uid() == chosen.uid && !has_ended(entry);
+        match (entry.filter(is_same), chosen.to) {
+            (Some(entry), Some(to)) => self.store.trim(&entry, to),
+            _ => Ok(None),
+        }
+    }
 }
+
+/// Resolves with how many bytes are dead.
+type Trimming = notify::Answer<Result<u64, StoreError>>;
 
 /// The oldest of those that were offered, as many as are wanted.
 struct Heap {
-    streams: BinaryHeap<Ended>,
+    all: BinaryHeap<Old>,
     sum: u64,
     has_more: bool,
     wanted: u64,
 }
 
 impl Heap {
-    fn offer(&mut self, entry: &Entry) {
-        let is_full = self.sum >= self.wanted || self.streams.len() == BATCH;
-        if is_full && self.streams.peek().is_some_and(|newest| newest.at_ms < entry.tail.ended_ms()) {
+    /// False when it is too young.
+    fn offer(&mut self, old: Old) -> bool {
+        let is_full = self.sum >= self.wanted || self.all.len() == BATCH;
+        if is_full && self.all.peek().is_some_and(|newest| newest.at_ms < old.at_ms) {
             self.has_more = true;
-            return;
+            return false;
         }
-        let ended = ended(entry);
-        self.sum += ended.bytes;
-        self.streams.push(ended);
-        while let Some(newest) = self.streams.peek()
-            && (self.streams.len() > BATCH || self.sum - newest.bytes >= self.wanted)
+        self.sum += old.bytes;
+        self.all.push(old);
+        while let Some(newest) = self.all.peek()
+            && (self.all.len() > BATCH || self.sum - newest.bytes >= self.wanted)
         {
             self.sum -= newest.bytes;
-            self.streams.pop();
+            self.all.pop();
             self.has_more = true;
         }
+        true
+    }
+
+    /// The runs of an open stream, until one is too young: those behind it are younger.
+    fn offer_runs(&mut self, entry: &Entry) {
+        let runs = entry.tail.old_runs();
+        let _ = runs.map(|run| old_run(entry, run.written_ms, run.to, run.bytes)).all(|old| self.offer(old));
     }
 }
 
 /// The oldest of all, until they have `bytes` together. Behind the last one of a part that has more, nobody knows who
 /// comes first.
-fn choose(parts: Vec<Oldest>, bytes: u64) -> Vec<Ended> {
-    let ends = parts.iter().filter(|part| part.has_more).filter_map(|part| part.streams.last());
+fn choose(parts: Vec<Oldest>, bytes: u64) -> Vec<Old> {
+    let ends = parts.iter().filter(|part| part.has_more).filter_map(|part| part.all.last());
     let horizon = ends.min().cloned();
-    let mut streams: Vec<Ended> = parts.into_iter().flat_map(|part| part.streams).collect();
-    streams.sort_unstable();
+    let mut all: Vec<Old> = parts.into_iter().flat_map(|part| part.all).collect();
+    all.sort_unstable();
     let mut sum = 0;
-    let is_chosen = |ended: &Ended| {
-        let is_wanted = sum < bytes && horizon.as_ref().is_none_or(|end| ended <= end);
-        sum += ended.bytes;
+    let is_chosen = |old: &Old| {
+        let is_wanted = sum < bytes && horizon.as_ref().is_none_or(|end| old <= end);
+        sum += old.bytes;
         is_wanted
     };
-    let count = streams.iter().map(is_chosen).take_while(|chosen| *chosen).count();
-    streams.truncate(count);
-    streams
+    let count = all.iter().map(is_chosen).take_while(|chosen| *chosen).count();
+    all.truncate(count);
+    all
+}
+
+/// What of a stream is older than that, and when more of it will be.
+fn aged(entry: &Entry, age_ms_max: u64) -> (Option<Old>, u64) {
+    let (tail, now) = (&entry.tail, now_ms());
+    let due_ms = |at_ms: u64| at_ms.saturating_add(age_ms_max);
+    if has_ended(entry) {
+        let due_ms = due_ms(tail.ended_ms());
+        return if due_ms > now { (None, due_ms) } else { (Some(ended(entry)), u64::MAX) };
+    }
+    let (mut old, mut bytes) = (None, 0);
+    for run in tail.old_runs() {
+        if due_ms(run.written_ms) > now {
+            return (old, due_ms(run.written_ms));
+        }
+        bytes += run.bytes;
+        old = Some(old_run(entry, run.written_ms, run.to, bytes));
+    }
+    // The last run: it goes once there is another one, of which nobody tells us.
+    let rest_due_ms = tail.last_written_ms().map_or(u64::MAX, due_ms);
+    (old, rest_due_ms.max(now.saturating_add(age_ms_max / LOOKS_PER_AGE)))
 }
 
 fn has_ended(entry: &Entry) -> bool {
@@ -368,10 +437,15 @@ fn has_ended(entry: &Entry) -> bool {
 }
 
 /// Of a stream that has.
-fn ended(entry: &Entry) -> Ended {
+fn ended(entry: &Entry) -> Old {
     let tail = &entry.tail;
-    let (at_ms, bytes) = (tail.ended_ms(), tail.published());
-    Ended { at_ms, id: Id::of_key(&entry.key), uid: tail.uid(), bytes }
+    let (at_ms, bytes) = (tail.ended_ms(), tail.stored());
+    Old { at_ms, id: Id::of_key(&entry.key), uid: tail.uid(), to: None, bytes }
+}
+
+/// Of a stream that has not.
+fn old_run(entry: &Entry, at_ms: u64, to: u64, bytes: u64) -> Old {
+    Old { at_ms, id: Id::of_key(&entry.key), uid: entry.tail.uid(), to: Some(to), bytes }
 }
 
 fn now_ms() -> u64 {

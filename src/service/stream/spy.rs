@@ -3,8 +3,8 @@
 //! A spy's shard asks every shard to be told of new producers; what happens to a stream after that the spy sees
 //! in the stream's tail, so neither ends nor bytes are sent to it by anyone.
 //!
-//! Invariant: a spy costs producers one message per stream and shard; how slowly it reads is its own affair.
-//! Streams take turns in it, a piece each. Lives on: the spy's shard.
+//! Invariant: a spy costs producers one message per stream and shard; how slowly it reads is its own affair. One that
+//! is overtaken by the beginning of a stream it shows is given up. Streams take turns in it, a piece each. Lives on: the spy's shard.
 
 use super::id::Id;
 use super::message::{Announced, Answer, Ask};
@@ -126,7 +126,8 @@ impl Spy {
     /// Whether there is something to see without waiting for a producer.
     pub fn has_more(&self) -> bool {
         while let Some(uid) = self.desk.turn() {
-            if self.desk.look(uid, self.streams.me, self.shown).is_some() {
+            // An error is something to be told of, too.
+            if !matches!(self.desk.look(uid, self.streams.me, self.shown), Ok(None)) {
                 return true;
             }
         }
@@ -149,7 +150,9 @@ impl Spy {
                 woken.await;
                 continue;
             };
-            let Some((sight, tail, position)) = desk.look(uid, self.streams.me, self.shown) else { continue };
+            let Some((sight, tail, position)) = desk.look(uid, self.streams.me, self.shown)? else {
+                continue;
+            };
             match &sight.what {
                 What::Start => self.shown += 1,
                 What::Bytes(range) => {
@@ -176,6 +179,9 @@ impl Drop for Spy {
     }
 }
 
+/// What is to be seen next, with the stream and the position in it.
+type Seen = (Sight, Arc<Tail>, u64);
+
 /// What a spy knows, filled from outside.
 #[derive(Default)]
 struct Desk {
@@ -197,15 +203,17 @@ struct Watched {
 }
 
 impl Watched {
-    fn peek(&self) -> Option<What> {
+    fn peek(&self) -> Result<Option<What>, StoreError> {
         if self.number.is_none() {
-            return Some(What::Start);
+            return Ok(Some(What::Start));
         }
         let state = self.tail.state();
         match self.tail.range(self.position, PIECE_MAX) {
-            Some(range) => Some(What::Bytes(range)),
-            None if state == State::Open => None,
-            None => Some(What::End),
+            Some(range) => Ok(Some(What::Bytes(range))),
+            // Overtaken by the stream's beginning: what is missing must not be skipped.
+            None if self.position < self.tail.first() => Err(StoreError::Trimmed(self.tail.first())),
+            None if state == State::Open => Ok(None),
+            None => Ok(Some(What::End)),
         }
     }
 }
@@ -245,15 +253,16 @@ impl Desk {
 
     /// What is to be seen of the stream whose turn it is, with its tail and the position. When there is nothing,
     /// `shard` is announced at the tail and the turn is over.
-    fn look(&self, uid: u64, shard: ShardId, shown: u64) -> Option<(Sight, Arc<Tail>, u64)> {
+    fn look(&self, uid: u64, shard: ShardId, shown: u64) -> Result<Option<Seen>, StoreError> {
         let mut all = self.watched.borrow_mut();
         let watched = all.get_mut(&uid).expect("who has a turn is watched");
-        let seen = watched.peek().or_else(|| {
+        let mut seen = watched.peek()?;
+        if seen.is_none() {
             // The second look after the announcement, as every reader takes it.
             watched.tail.wait_from(shard);
-            watched.peek()
-        });
-        match seen {
+            seen = watched.peek()?;
+        }
+        Ok(match seen {
             Some(what) => {
                 let sight = Sight { id: watched.id.clone(), number: watched.number.unwrap_or(shown), what };
                 Some((sight, watched.tail.clone(), watched.position))
@@ -263,7 +272,7 @@ impl Desk {
                 self.turns.borrow_mut().pop_front();
                 None
             }
-        }
+        })
     }
 
     /// `sight` goes out: the stream moves on, and behind the others.
@@ -272,7 +281,11 @@ impl Desk {
         self.turns.borrow_mut().pop_front();
         let watched = all.get_mut(&uid).expect("who has a turn is watched");
         match &sight.what {
-            What::Start => watched.number = Some(sight.number),
+            What::Start => {
+                watched.number = Some(sight.number);
+                // From its first byte: that is where it begins now.
+                watched.position = watched.position.max(watched.tail.first());
+            }
             What::Bytes(range) => watched.position += range.len,
             What::End => {
                 all.remove(&uid);

@@ -1,7 +1,7 @@
 //! Retention on virtual shards, where days pass between two steps.
 
 use super::super::tests::{Fleet, SHARDS, content, id, loaded, read};
-use super::super::{Follower, Found, Look, OpenError, State};
+use super::super::{Follower, Found, Look, OpenError, Producer, State, What};
 use super::*;
 use crate::runtime::sim::seeds;
 use std::collections::BTreeMap;
@@ -40,6 +40,7 @@ impl Fleet {
         metrics.fold(Reaped::default(), |sum, shard| Reaped {
             streams: sum.streams + shard.reaped_streams.value(),
             bytes: sum.bytes + shard.reaped_bytes.value(),
+            ..sum
         })
     }
 }
@@ -155,17 +156,18 @@ fn who_reads_a_stream_that_goes_reads_on_as_after_a_deletion() {
 fn the_oldest_go_until_all_together_are_within_bounds() {
     for seed in seeds(20) {
         let fleet = Fleet::new(seed);
-        let bytes_max = 1 + fleet.world.chance().below(400_000);
+        // Each stream is one run, which stays while its producer does.
+        let bytes_max = 1 + fleet.world.chance().below(75_000);
         fleet.retain(by_bytes(bytes_max));
         let held = fleet.open(0, "held", false).expect("free");
-        let (held, done) = fleet.append(0, held, &content(seed, fleet.world.chance().below(50_000) as usize));
+        let (held, done) = fleet.append(0, held, &content(seed, fleet.world.chance().below(16_000) as usize));
         done.expect("appended");
         let held_bytes = fleet.find(0, "held").expect("open").tail.published();
         // Oldest first: what ended and is there.
         let mut model: Vec<(String, u64)> = Vec::new();
         for round in 0..20 {
             let name = format!("{round:02}");
-            let len = fleet.world.chance().below(90_000);
+            let len = fleet.world.chance().below(16_000);
             fleet.ended(&name, &content(seed, len as usize));
             model.push((name, len));
             // Either at once or after a while: nothing may depend on the pauses of who looks.
@@ -256,19 +258,227 @@ fn without_retention_and_within_bounds_no_timer_is_set() {
     assert_eq!(timers(), 0);
 }
 
+/// How much a stream got, and when, oldest first.
+type Came = Vec<(u64, u64)>;
+
+impl Fleet {
+    /// Appends `len` more bytes to a stream that has `from`, and notes when they came.
+    fn grow(&self, producer: Producer, seed: u64, len: usize, came: &mut Came) -> Producer {
+        let from = came.last().map_or(0, |(to, _)| *to);
+        let bytes = &content(seed, from as usize + len)[from as usize..];
+        let (producer, done) = self.append(0, producer, bytes);
+        done.expect("appended");
+        came.push((from + len as u64, self.now_ms()));
+        producer
+    }
+}
+
+/// What is left of a stream's bytes, wherever it begins by now.
+fn is_suffix(fleet: &Fleet, name: &str, seed: u64, len: u64) -> u64 {
+    let found = fleet.find(0, name).expect("there");
+    let (first, shard) = (found.tail.first(), fleet.any());
+    let bytes = fleet.run(shard, async move |streams| {
+        let until = found.tail.published();
+        read(streams.read(found.tail, first, until)).await.0
+    });
+    assert!(bytes == content(seed, len as usize)[first as usize..], "from {first} on it is what it was");
+    first
+}
+
+/// Catches a byte that goes before its time, one that stays although nothing holds it, and one that is gone although
+/// it lies behind where the stream begins.
+#[test]
+fn an_open_stream_loses_what_was_written_too_long_ago_by_whole_runs() {
+    for seed in seeds(6) {
+        let fleet = Fleet::new(seed);
+        fleet.retain(by_age(2));
+        let mut producer = fleet.open(0, "a", false).expect("free");
+        let mut came = Came::new();
+        let mut firsts = Vec::new();
+        for _ in 0..60 {
+            let len = 1 + fleet.world.chance().below(40_000) as usize;
+            producer = fleet.grow(producer, seed, len, &mut came);
+            fleet.world.run_for(HOUR * fleet.world.chance().below(8) as u32);
+            let len = came.last().expect("some").0;
+            let first = is_suffix(&fleet, "a", seed, len);
+            let now = fleet.now_ms();
+            let age_of = |byte: u64| now - came.iter().find(|(to, _)| byte < *to).expect("it came").1;
+            assert!(first == 0 || age_of(first - 1) >= 48 * MS_PER_HOUR, "{first} of {len} went too early");
+            // The run that was begun last stays whatever its age, and so may what waits for the next look.
+            let tail = fleet.find(0, "a").expect("there").tail;
+            let late = 51 * MS_PER_HOUR + 5000;
+            if let Some(oldest) = tail.old_runs().next() {
+                assert!(age_of(oldest.to - 1) < late, "{oldest:?} of {len} is still there at {now}");
+            }
+            firsts.push(first);
+        }
+        assert!(firsts.is_sorted() && firsts.last() > Some(&0));
+        let went = fleet.reaped();
+        assert_eq!((went.streams, went.bytes), (0, *firsts.last().expect("some")));
+        assert_eq!(fleet.shards[0].total_bytes(), came.last().expect("some").0 - went.bytes);
+        // Once it has ended it goes whole, counted from its end.
+        let ended = fleet.run(0, async move |_| producer.end().await);
+        assert_eq!(ended, Ok(came.last().expect("some").0));
+        fleet.world.run_for(47 * HOUR);
+        assert_eq!(is_suffix(&fleet, "a", seed, came.last().expect("some").0), went.bytes);
+        fleet.world.run_for(2 * HOUR);
+        assert!(fleet.find(0, "a").is_none());
+        assert_eq!((fleet.shards[0].total_bytes(), fleet.reaped().streams), (0, 1));
+        assert_eq!(fleet.world.panics(), 0);
+    }
+}
+
+/// Catches a stream that grows beyond all bounds because it never ends, and one that loses more than it has to.
+#[test]
+fn an_open_stream_that_is_too_much_alone_loses_its_oldest_runs() {
+    for seed in seeds(6) {
+        let fleet = Fleet::new(seed);
+        let bytes_max = 500_000;
+        fleet.retain(by_bytes(bytes_max));
+        let mut producer = fleet.open(0, "a", false).expect("free");
+        let mut came = Came::new();
+        for _ in 0..40 {
+            let len = 1 + fleet.world.chance().below(60_000) as usize;
+            producer = fleet.grow(producer, seed, len, &mut came);
+            // A run may go once it is on disk, of which nobody tells.
+            fleet.world.run_for(FRUITLESS + 2 * STEP);
+            let (tail, total) = (fleet.find(0, "a").expect("there").tail, fleet.shards[0].total_bytes());
+            let len = came.last().expect("some").0;
+            let first = is_suffix(&fleet, "a", seed, len);
+            assert_eq!(total, len - first);
+            assert!(total <= bytes_max || tail.old_runs().next().is_none(), "{total} and some could go");
+            // Whatever went, without the last run of it there would have been too much.
+            let largest = len.min(512 << 10);
+            assert!(first == 0 || total + largest > bytes_max, "{first} of {len} went");
+        }
+        assert!(fleet.reaped().bytes > 0 && fleet.reaped().streams == 0);
+        fleet.world.enter(0, |_| drop(producer));
+    }
+}
+
+/// Catches a live stream that is spared at the cost of younger ones that ended, and the other way round.
+#[test]
+fn the_oldest_bytes_go_first_whoever_they_belong_to() {
+    for seed in seeds(6) {
+        let fleet = Fleet::new(seed);
+        let mut came = Came::new();
+        let producer = fleet.open(0, "live", false).expect("free");
+        // Fills its first runs, of 16 and 32 KiB, and begins the third.
+        let producer = fleet.grow(producer, seed, 50_000, &mut came);
+        fleet.world.run_for(HOUR);
+        for name in ["one", "two", "three"] {
+            fleet.ended(name, &content(1, 10_000));
+            fleet.world.run_for(HOUR);
+        }
+        // Its third run, of 64 KiB, is whole now, and younger than those.
+        let producer = fleet.grow(producer, seed, 70_000, &mut came);
+        fleet.world.run_for(HOUR);
+        let there = |bytes_max: u64| {
+            fleet.retain(by_bytes(bytes_max));
+            fleet.world.run_for(FRUITLESS + 3 * STEP);
+            let streams = fleet.list(0, super::super::tests::all()).streams;
+            let names = streams.iter().map(|found| found.id.text().into_owned()).collect::<Vec<_>>();
+            (names.join(" "), fleet.find(0, "live").expect("open").tail.first())
+        };
+        let [first, second, third] = [16 << 10, 48 << 10, 112 << 10];
+        for (bytes_max, names, begins) in [
+            (150_000, "live one three two", 0),
+            (149_999, "live one three two", first),
+            (110_000, "live one three two", second),
+            (100_000, "live three two", second),
+            (82_000, "live three", second),
+            (75_000, "live", second),
+            (70_000, "live", third),
+            (1, "live", third),
+        ] {
+            assert_eq!(there(bytes_max), (names.to_owned(), begins), "within {bytes_max}");
+        }
+        assert_eq!(is_suffix(&fleet, "live", seed, 120_000), third);
+        fleet.world.enter(0, |_| drop(producer));
+    }
+}
+
+/// Catches a reader that goes on behind what it missed as if nothing had been there.
+#[test]
+fn a_reader_that_is_overtaken_is_told_so() {
+    for seed in seeds(8) {
+        let fleet = Fleet::new(seed);
+        let mut came = Came::new();
+        let producer = fleet.open(0, "a", false).expect("free");
+        let producer = fleet.grow(producer, seed, 3_000_000, &mut came);
+        let found = fleet.find(0, "a").expect("open");
+        let (shard, tail) = (fleet.any(), found.tail.clone());
+        let (mut slow, piece) = fleet.run(shard, async move |streams| {
+            let mut slow = streams.follow(tail, 0);
+            let piece = slow.next().await;
+            (slow, piece)
+        });
+        let Ok(Look::Ready(piece)) = piece else { panic!("there are bytes") };
+        fleet.world.run_for(Duration::from_secs(5));
+        fleet.retain(by_bytes(500_000));
+        fleet.world.run_for(FRUITLESS);
+        let first = found.tail.first();
+        assert!(first > slow.position() && first < 3_000_000);
+        // What it was given stays good.
+        assert!(loaded(&piece) == content(seed, 3_000_000)[..piece.len as usize]);
+        let next = fleet.run(shard, async move |_| slow.next().await.map(drop));
+        assert_eq!(next, Err(StoreError::Trimmed(first)));
+        // One that waits at the end is not concerned.
+        let tail = found.tail.clone();
+        let rest = fleet.run(shard, async move |streams| {
+            let mut rest = streams.follow(tail, first);
+            rest.next().await.map(|_| rest.position())
+        });
+        assert!(rest.is_ok_and(|position| position > first));
+        // A spy that begins now begins where the stream does.
+        let spied = fleet.run(shard, async move |streams| {
+            let mut spy = streams.spy().await.expect("a spy");
+            let start = spy.next().await.expect("there is one");
+            let bytes = spy.next().await.expect("it has bytes");
+            (start.map(|sight| sight.what), bytes.map(|sight| sight.what))
+        });
+        let (Some(What::Start), Some(What::Bytes(range))) = spied else { panic!("{spied:?}") };
+        assert!(loaded(&range) == content(seed, 3_000_000)[first as usize..][..range.len as usize]);
+        fleet.world.enter(0, |_| drop(producer));
+    }
+}
+
+/// Catches a spy that skips what it missed, or waits for it for ever.
+#[test]
+fn a_spy_that_is_overtaken_is_given_up() {
+    let fleet = Fleet::new(11);
+    let mut came = Came::new();
+    let producer = fleet.open(0, "a", false).expect("free");
+    let mut spy = fleet.run(1, async move |streams| streams.spy().await.expect("a spy"));
+    let producer = fleet.grow(producer, 1, 3_000_000, &mut came);
+    let (mut spy, seen) = fleet.run(1, async move |_| {
+        spy.next().await.expect("it begins");
+        let seen = spy.next().await.expect("it has bytes");
+        (spy, seen)
+    });
+    assert!(matches!(seen, Some(super::super::Sight { what: What::Bytes(_), .. })));
+    fleet.retain(by_bytes(500_000));
+    fleet.world.run_for(FRUITLESS);
+    assert!(spy.has_more());
+    let next = fleet.run(1, async move |_| spy.next().await.map(drop));
+    let first = fleet.find(0, "a").expect("open").tail.first();
+    assert_eq!(next, Err(super::super::SpyError::Store(StoreError::Trimmed(first))));
+    fleet.world.enter(0, |_| drop(producer));
+}
+
 /// Catches a deletion of another stream than the one that was chosen.
 #[test]
 fn what_changed_since_it_was_chosen_stays() {
     let fleet = Fleet::new(5);
     let owner = |name: &str| fleet.shards[0].owner_of(&id(name)).index();
-    let reap = |chosen: &Ended| {
+    let reap = |chosen: &Old| {
         let (chosen, shard) = (chosen.clone(), owner(&chosen.id.text()));
         fleet.run(shard, async move |streams| streams.reap(vec![chosen], Reason::Age).await)
     };
     let chosen = |name: &str| {
         let found = fleet.find(0, name).expect("there");
         let (at_ms, uid, bytes) = (found.tail.ended_ms(), found.tail.uid(), found.tail.published());
-        Ended { at_ms, id: found.id, uid, bytes }
+        Old { at_ms, id: found.id, uid, to: None, bytes }
     };
     fleet.ended("replaced", b"old");
     let before = chosen("replaced");
@@ -287,7 +497,7 @@ fn what_changed_since_it_was_chosen_stays() {
     fleet.world.enter(shard, |_| drop(resumed));
     fleet.world.run_for(STEP);
     assert_eq!(reap(&before), Ok(Reaped::default()), "it ended later than that");
-    assert_eq!(reap(&chosen("resumed")), Ok(Reaped { streams: 1, bytes: 0 }));
+    assert_eq!(reap(&chosen("resumed")), Ok(Reaped { streams: 1, ..Reaped::default() }));
     assert!(matches!(fleet.resume(shard, "resumed", 0, epoch).map(drop), Err(OpenError::Unknown)));
     let found = fleet.find(0, "replaced").expect("the new one");
     assert_eq!(
@@ -296,19 +506,19 @@ fn what_changed_since_it_was_chosen_stays() {
     );
 }
 
-fn stream(at_ms: u64, bytes: u64) -> Ended {
-    Ended { at_ms, id: id(&at_ms.to_string()), uid: at_ms, bytes }
+fn stream(at_ms: u64, bytes: u64) -> Old {
+    Old { at_ms, id: id(&at_ms.to_string()), uid: at_ms, to: None, bytes }
 }
 
 fn part(streams: &[(u64, u64)], has_more: bool) -> Oldest {
-    Oldest { streams: streams.iter().map(|&(at_ms, bytes)| stream(at_ms, bytes)).collect(), has_more }
+    Oldest { all: streams.iter().map(|&(at_ms, bytes)| stream(at_ms, bytes)).collect(), has_more }
 }
 
 /// Catches one stream too many or too few, and one that is taken before an older one that nobody told of.
 #[test]
 fn the_oldest_of_all_parts_are_chosen_and_no_more_than_have_to_go() {
     let chosen = |parts: &[Oldest], bytes| -> Vec<u64> {
-        choose(parts.to_vec(), bytes).iter().map(|ended| ended.at_ms).collect()
+        choose(parts.to_vec(), bytes).iter().map(|old| old.at_ms).collect()
     };
     let parts = [part(&[(1, 10), (4, 10)], false), part(&[(2, 10), (3, 10)], false), part(&[], false)];
     for (bytes, expected) in
