@@ -10,7 +10,7 @@
 //! | name | what a user calls a thing; exists once its record is in the owner's journal |
 //! | run | a contiguous reservation in a bulk segment that one appender fills |
 //! | extent | the address of immutable bytes: log, segment, generation, offset, length, and their checksums |
-//! | tail | the growing end of a stream: `durable ≤ published ≤ reserved` |
+//! | tail | a stream's bytes and how far they go: `first ≤ durable ≤ published ≤ reserved` |
 //! | segment | one preallocated file; journal segments hold records, bulk segments raw bytes |
 //! | dialect | the syntax of one protocol over the shared services |
 //! | exchange | one request and its answer |

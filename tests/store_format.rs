@@ -1,7 +1,7 @@
 //! Directories that earlier releases wrote are opened, whatever the number of shards is now.
 //!
-//! `tests/fixtures/format-1` was written by two shards and ended by a kill, `format-2` has a checkpoint too; they are
-//! never written again. A new format gets a directory beside them, made by
+//! `tests/fixtures/format-1` was written by two shards and ended by a kill, `format-2` has a checkpoint too, and
+//! `format-3` a stream whose beginning is gone; they are never written again. A new format gets a directory beside them, made by
 //! `MILLPOND_WRITE_FIXTURE=format-N cargo test --test store_format`.
 
 mod store;
@@ -9,25 +9,30 @@ mod store;
 use millpond::storage::{Durability, End, Options, State};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use store::{Rig, pattern};
+use store::{Rig, copy_dir, pattern};
 
 #[test]
 fn format_1_is_read() {
-    is_read("format-1");
+    is_read("format-1", false);
 }
 
 #[test]
 fn format_2_is_read() {
-    is_read("format-2");
+    is_read("format-2", false);
 }
 
-fn is_read(name: &str) {
+#[test]
+fn format_3_is_read() {
+    is_read("format-3", true);
+}
+
+fn is_read(name: &str, has_trims: bool) {
     for shards in 1..4 {
         let copy = tempfile::tempdir().unwrap();
         copy_dir(&fixtures().join(name), copy.path());
-        check(copy.path(), shards);
+        check(copy.path(), shards, has_trims);
         // And once more as this release left it.
-        check(copy.path(), shards);
+        check(copy.path(), shards, has_trims);
     }
 }
 
@@ -35,7 +40,7 @@ fn is_read(name: &str) {
 fn what_this_release_writes_is_such_a_directory() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path());
-    check(dir.path(), 2);
+    check(dir.path(), 2, true);
     if let Ok(name) = std::env::var("MILLPOND_WRITE_FIXTURE") {
         let to = fixtures().join(name);
         assert!(!to.exists(), "a fixture is never written again");
@@ -58,9 +63,20 @@ fn write(dir: &Path) {
     rig.write(1, "deleted", &pattern(3, 100));
     rig.delete("deleted").unwrap();
     rig.put("empty");
+    // One of its trims is in the checkpoint, and one behind it.
+    let trimmed = rig.put("trimmed").tail.clone();
+    let mut appender = rig.attach(0, &trimmed).unwrap();
+    for piece in pattern(6, 100_000).chunks(10_000) {
+        appender = rig.append(0, appender, piece);
+    }
+    rig.settle();
+    let runs: Vec<u64> = trimmed.old_runs().map(|run| run.to).collect();
+    rig.trim("trimmed", runs[0]).unwrap().expect("a run ends there");
     // What stands so far is in the checkpoint, the rest in the journals behind it.
     let store = rig.stores[0].clone();
     assert!(rig.run(0, async move { store.checkpoint().await }));
+    rig.trim("trimmed", runs[1]).unwrap().expect("a run ends there");
+    drop(appender);
     let tail = rig.put("interrupted").tail.clone();
     let appender = rig.attach(1, &tail).unwrap();
     let appender = rig.append(1, appender, &pattern(4, 1000));
@@ -74,7 +90,7 @@ fn write(dir: &Path) {
     rig.kill();
 }
 
-fn check(dir: &Path, shards: usize) {
+fn check(dir: &Path, shards: usize, has_trims: bool) {
     let rig = Rig::new(dir, &options(shards));
     let read = |name: &str| rig.read(&rig.found(name).tail).unwrap();
     assert!(read("complete") == pattern(1, 40_000));
@@ -93,23 +109,17 @@ fn check(dir: &Path, shards: usize) {
     // Written by a stream of its own name in epoch 1 before, so it may not be taken for that one.
     assert!(rig.found("replaced").tail.epochs().next().unwrap().0 > 1);
     assert_eq!(tail.state(), State::Interrupted);
-    assert_eq!(rig.stores.iter().map(|store| store.names().count()).sum::<usize>(), 4);
+    if has_trims {
+        let tail = rig.found("trimmed").tail.clone();
+        // Two runs of 16 and 32 KiB are gone.
+        assert_eq!((tail.first(), tail.published()), (48 << 10, 100_000));
+        assert!(read("trimmed") == pattern(6, 100_000)[48 << 10..]);
+    }
+    let names: usize = rig.stores.iter().map(|store| store.names().count()).sum();
+    assert_eq!(names, 4 + usize::from(has_trims));
     rig.kill();
 }
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
-}
-
-fn copy_dir(from: &Path, to: &Path) {
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            std::fs::create_dir(&target).unwrap();
-            copy_dir(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), &target).unwrap();
-        }
-    }
 }

@@ -7,7 +7,7 @@ use millpond::storage::{Damage, Durability, End, OpenError, State, StoreError};
 use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
-use store::{Rig, TestDisk, key, open, options, pattern};
+use store::{Rig, TestDisk, copy_dir, key, open, options, pattern};
 
 fn flip(path: &Path, at: u64) {
     let mut file = std::fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
@@ -338,19 +338,6 @@ fn when_a_stream_ended_survives_every_restart() {
     }
 }
 
-fn copy_dir(from: &Path, to: &Path) {
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            std::fs::create_dir(&target).unwrap();
-            copy_dir(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), &target).unwrap();
-        }
-    }
-}
-
 #[test]
 fn a_directory_is_opened_by_one_process_and_by_no_older_release() {
     let dir = tempfile::tempdir().unwrap();
@@ -364,9 +351,9 @@ fn a_directory_is_opened_by_one_process_and_by_no_older_release() {
     let format = dir.path().join("FORMAT");
     let text = std::fs::read_to_string(&format).unwrap();
     std::fs::remove_file(dir.path().join("FORMAT.2")).unwrap();
-    std::fs::write(&format, text.replace("\"format\": 2", "\"format\": 3")).unwrap();
+    std::fs::write(&format, text.replace("\"format\": 3", "\"format\": 4")).unwrap();
     let Err(error) = open(&disk, dir.path(), &options(1, Durability::Sync)) else { panic!("a newer format") };
-    assert!(matches!(error, OpenError::Newer { found: 3, newest: 2, .. }));
+    assert!(matches!(error, OpenError::Newer { found: 4, newest: 3, .. }));
     let message = error.to_string();
     assert!(message.contains("FORMAT") && message.contains("newer release"), "{message}");
     std::fs::write(&format, "{").unwrap();

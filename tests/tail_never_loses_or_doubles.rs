@@ -76,6 +76,50 @@ fn a_cut_at_any_byte_goes_on_behind_the_last_one_printed() {
 }
 
 #[test]
+fn offsets_count_from_where_the_stream_begins() {
+    let bytes = pattern(1000);
+    let mut fake = Fake::start();
+    let mut client = tail(&fake, &[]);
+    let mut get = fake.exchange();
+    get.send(
+        "HTTP/1.1 200 OK\r\nStream-Epoch: 4\r\nX-Stream-State: open\r\nStream-Offset: 5000\r\n\
+         Stream-First-Offset: 5000\r\nTransfer-Encoding: chunked\r\n\r\n",
+    );
+    get.chunk(&bytes[..700]);
+    client.await_stdout(&bytes[..700]);
+    fake.stop();
+    get.reset();
+    fake.start_again();
+    let mut get = fake.exchange();
+    assert_eq!(get.asks(), "GET /stream/a?offset=5700&epoch=4");
+    get.streaming(4, "open");
+    get.chunk(&bytes[700..]);
+    get.send("0\r\nX-Stream-State: complete\r\n\r\n");
+    let outcome = client.outcome();
+    outcome.expect(0, "the first 5000 bytes are gone");
+    assert!(outcome.stdout == bytes);
+}
+
+#[test]
+fn who_is_overtaken_is_told_what_is_gone() {
+    let mut fake = Fake::start();
+    let mut client = tail(&fake, &[]);
+    let mut get = fake.exchange();
+    get.streaming(4, "open");
+    get.chunk(b"one");
+    client.await_stdout(b"one");
+    fake.stop();
+    get.reset();
+    fake.start_again();
+    let mut get = fake.exchange();
+    assert_eq!(get.asks(), "GET /stream/a?offset=3&epoch=4");
+    get.refuse("410 Gone", "Stream-First-Offset: 800\r\n", "{\"error\":\"gone\"}");
+    let outcome = client.outcome();
+    outcome.expect(1, "byte 3 is gone: the server keeps the stream from byte 800 on");
+    assert_eq!(outcome.stdout, b"one");
+}
+
+#[test]
 fn an_interrupted_stream_ends_with_3_after_its_last_byte() {
     let fake = Fake::start();
     fake.declare(3, 3, 2, "interrupted");

@@ -313,6 +313,20 @@ pub fn read_unverified(tail: &Tail) -> Vec<u8> {
     bytes
 }
 
+/// All files and directories of `from`, in `to`.
+pub fn copy_dir(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            std::fs::create_dir(&target).unwrap();
+            copy_dir(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), &target).unwrap();
+        }
+    }
+}
+
 pub fn key(name: &str) -> Key {
     Key::new(1, name.as_bytes())
 }
