@@ -3,7 +3,7 @@
 //! Job: name a stream on a server, speak to it over one socket, and turn what comes back into values.
 //! It does only what a producer or reader of streams needs: plain HTTP over TCP or a unix socket,
 //! chunked bodies both ways, trailers. `place`, `answer`, `body`, `frame`, `state` and `outage` are
-//! pure; `socket`, `look` and `console` touch the world.
+//! pure; `socket`, `look`, `patience` and `console` touch the world.
 //!
 //! Invariant: a body that did not end by its own framing is never reported as ended.
 //!
@@ -16,6 +16,7 @@ pub mod console;
 pub mod frame;
 pub mod look;
 pub mod outage;
+pub mod patience;
 pub mod place;
 pub mod socket;
 pub mod state;

@@ -27,7 +27,7 @@ use super::client::body::Body;
 use super::client::console::{self, Input};
 use super::client::frame::Frame;
 use super::client::look::{Look, Looked};
-use super::client::outage::{Outage, PATIENCE};
+use super::client::patience::{Exhausted, Patience};
 use super::client::place::{Misnamed, Place, metadata_line};
 use super::client::socket::{Refusal, Socket, Trouble};
 use super::client::state::{Extent, State};
@@ -38,8 +38,6 @@ const READ_BYTES_MAX: usize = 256 * 1024;
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// With the ring half full it is asked sooner, as long as the answers bring news.
 const LOOK_SOONEST: Duration = Duration::from_millis(5);
-/// A connection that lived this long ends the trouble before it.
-const STEADY: Duration = Duration::from_secs(2);
 
 /// The body of a resumption with nothing left to send. A server whose stream is as long as it takes has to know that
 /// nothing follows before it lets anyone go on.
@@ -70,7 +68,7 @@ struct Producer {
     /// A request to create was sent whose answer never came: a conflict may be with ourselves.
     create_unanswered: bool,
     resume_unanswered: bool,
-    trouble: Option<(Outage, Instant)>,
+    patience: Patience,
 }
 
 #[derive(Clone, Copy)]
@@ -133,7 +131,7 @@ enum Failure {
     CannotResume,
     Lost(Loss),
     Input(io::Error),
-    OutOfPatience(Cause),
+    OutOfPatience(Exhausted<Cause>),
 }
 
 impl Producer {
@@ -151,7 +149,7 @@ impl Producer {
             accepted: None,
             create_unanswered: false,
             resume_unanswered: false,
-            trouble: None,
+            patience: Patience::new("pipe"),
         })
     }
 
@@ -162,9 +160,7 @@ impl Producer {
             match self.feed(&mut upload)? {
                 Over::Durable => return Ok(()),
                 Over::Broken(why) => {
-                    if upload.since.elapsed() >= STEADY {
-                        self.trouble = None;
-                    }
+                    self.patience.survived(upload.since);
                     cause = Some(why);
                 }
             }
@@ -195,7 +191,7 @@ impl Producer {
             Reply::Accepted(_, _, None) => return Err(Failure::CannotResume),
             // Like any client: what was never reached is a mistake in the command, not an outage.
             Reply::Broken(Cause::Trouble(trouble @ Trouble::Unreachable(..)))
-                if !self.create_unanswered && self.trouble.is_none() =>
+                if !self.create_unanswered && self.patience.is_calm() =>
             {
                 return Err(Failure::Trouble(trouble));
             }
@@ -294,7 +290,7 @@ impl Producer {
         self.ring.rewind(offset).expect("the decision lies within the ring");
         let news = self.ring.durable(durable.min(offset)).expect("offset was sent");
         if news {
-            self.trouble = None;
+            self.patience.restore();
         }
     }
 
@@ -342,16 +338,7 @@ impl Producer {
     /// Waits before the next attempt and goes on reading stdin meanwhile, as far as the ring reaches.
     fn wait_out(&mut self, cause: Cause) -> Result<(), Failure> {
         self.look.forget();
-        if self.trouble.is_none() {
-            let minutes = PATIENCE.as_secs() / 60;
-            console::say("pipe", &format_args!("{cause}; trying again for up to {minutes} minutes"));
-        }
-        let now = console::now();
-        let (outage, since) = self.trouble.get_or_insert((Outage::default(), now));
-        let Some(wait) = outage.wait(now - *since, console::dice()) else {
-            return Err(Failure::OutOfPatience(cause));
-        };
-        let until = now + wait;
+        let until = self.patience.wait_after(cause).map_err(Failure::OutOfPatience)?;
         loop {
             let left = until.saturating_duration_since(console::now());
             if left.is_zero() {
@@ -507,7 +494,7 @@ impl Producer {
             Ok(news) => {
                 self.pace.learned(news);
                 if news {
-                    self.trouble = None;
+                    self.patience.restore();
                 }
                 Ok(None)
             }
@@ -619,9 +606,7 @@ impl fmt::Display for Failure {
             ),
             Self::Lost(loss) => loss.fmt(f),
             Self::Input(error) => write!(f, "cannot read stdin: {error}"),
-            Self::OutOfPatience(cause) => {
-                write!(f, "gave up after {} minutes: {cause}", PATIENCE.as_secs() / 60)
-            }
+            Self::OutOfPatience(exhausted) => exhausted.fmt(f),
         }
     }
 }

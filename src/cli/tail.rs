@@ -24,7 +24,7 @@ use super::args::TailArgs;
 use super::client::body::Body;
 use super::client::console::{self, Output};
 use super::client::look::{Look, Looked};
-use super::client::outage::{Outage, PATIENCE};
+use super::client::patience::{Exhausted, Patience};
 use super::client::place::{Misnamed, Place};
 use super::client::socket::{Refusal, Socket, Trouble};
 use super::client::state::State;
@@ -36,8 +36,6 @@ const RANGES_MAX: usize = 64;
 const PRODUCER_WITHIN: Duration = Duration::from_secs(30);
 const LOOK_FIRST: Duration = Duration::from_millis(200);
 const LOOK_MAX: Duration = Duration::from_secs(1);
-/// A connection that lived this long ends the trouble before it.
-const STEADY: Duration = Duration::from_secs(2);
 /// The exit code for a stream that ended without its producer's end.
 const INTERRUPTED: u8 = 3;
 
@@ -68,7 +66,7 @@ struct Reader {
     epoch: Option<u64>,
     /// A connection broke and no attached producer has been seen since.
     forlorn: bool,
-    trouble: Option<(Outage, Instant)>,
+    patience: Patience,
 }
 
 /// How one `GET` ended.
@@ -98,7 +96,7 @@ enum Failure {
     Output(io::Error),
     /// The reader of stdout went away, which is an ordinary end.
     NobodyReads,
-    OutOfPatience(String),
+    OutOfPatience(Exhausted<String>),
 }
 
 impl Reader {
@@ -113,7 +111,7 @@ impl Reader {
             placed: args.offset.is_some(),
             epoch: None,
             forlorn: false,
-            trouble: None,
+            patience: Patience::new("tail"),
         })
     }
 
@@ -128,7 +126,7 @@ impl Reader {
                     Some(cause) => cause,
                 },
                 // Like any client: what was never reached is a mistake in the command, not an outage.
-                Ended::Broken(trouble @ Trouble::Unreachable(..)) if !reached && self.trouble.is_none() => {
+                Ended::Broken(trouble @ Trouble::Unreachable(..)) if !reached && self.patience.is_calm() => {
                     return Err(Failure::Trouble(trouble));
                 }
                 Ended::Broken(garbled @ Trouble::Garbled(_)) => return Err(Failure::Trouble(garbled)),
@@ -180,9 +178,7 @@ impl Reader {
         }
         let since = console::now();
         let printed = self.print(&mut socket, &mut body)?;
-        if since.elapsed() >= STEADY {
-            self.trouble = None;
-        }
+        self.patience.survived(since);
         if let Err(trouble) = printed {
             self.forlorn = true;
             return Ok(Ended::Broken(trouble));
@@ -246,7 +242,7 @@ impl Reader {
         while !body.ended() {
             match socket.read_into(buffer) {
                 Ok(Some(len)) => {
-                    self.trouble = None;
+                    self.patience.restore();
                     if let Err(trouble) = self.print_piece(&buffer[..len], body)? {
                         return Ok(Err(trouble));
                     }
@@ -319,23 +315,15 @@ impl Reader {
             if start.elapsed() >= PRODUCER_WITHIN {
                 return Err(Failure::Interrupted { at: self.at });
             }
-            pause(wait)?;
+            pause_until(console::now() + wait)?;
             wait = (wait * 2).min(LOOK_MAX);
         }
     }
 
     fn wait_out(&mut self, cause: String) -> Result<(), Failure> {
         self.look.forget();
-        if self.trouble.is_none() {
-            let minutes = PATIENCE.as_secs() / 60;
-            console::say("tail", &format_args!("{cause}; trying again for up to {minutes} minutes"));
-        }
-        let now = console::now();
-        let (outage, since) = self.trouble.get_or_insert((Outage::default(), now));
-        match outage.wait(now - *since, console::dice()) {
-            Some(wait) => pause(wait),
-            None => Err(Failure::OutOfPatience(cause)),
-        }
+        let until = self.patience.wait_after(cause).map_err(Failure::OutOfPatience)?;
+        pause_until(until)
     }
 }
 
@@ -347,8 +335,7 @@ fn wait_for_more(socket: &Socket) -> Result<(), Failure> {
     reader_lives(&fds[1])
 }
 
-fn pause(wait: Duration) -> Result<(), Failure> {
-    let until = console::now() + wait;
+fn pause_until(until: Instant) -> Result<(), Failure> {
     loop {
         let left = until.saturating_duration_since(console::now());
         if left.is_zero() {
@@ -392,9 +379,7 @@ impl fmt::Display for Failure {
             }
             Self::Output(error) => write!(f, "cannot write to stdout: {error}"),
             Self::NobodyReads => f.write_str("nobody reads stdout"),
-            Self::OutOfPatience(cause) => {
-                write!(f, "gave up after {} minutes: {cause}", PATIENCE.as_secs() / 60)
-            }
+            Self::OutOfPatience(exhausted) => exhausted.fmt(f),
         }
     }
 }
