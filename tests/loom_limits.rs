@@ -471,3 +471,27 @@ fn many_producers_step_over_the_quota_by_less_than_a_receive_each() {
     assert_eq!(daemon.metrics().sum("millpond_stream_bytes"), 0.0);
     post(daemon.loom(), "again", b"x").expect(201).whole();
 }
+
+#[test]
+fn a_length_that_is_only_announced_takes_no_room() {
+    let daemon = Setup::default().shards(1).start();
+    let live = || daemon.metrics().sum("millpond_live_bytes");
+    let before = live();
+    let mut producers = Vec::new();
+    for number in 0..3 {
+        let mut conn = Conn::open(daemon.loom());
+        // More than any disk has.
+        conn.send(format!(
+            "POST /stream/huge-{number} HTTP/1.1\r\nHost: m\r\nContent-Length: {}\r\n\r\n",
+            1u64 << 60
+        ));
+        assert_eq!(conn.head().status, 201);
+        conn.send("a few bytes");
+        let mut reader = Live::get(daemon.loom(), &format!("/stream/huge-{number}"));
+        reader.wait_for(b"a few bytes");
+        producers.push(conn);
+    }
+    let taken = live() - before;
+    assert!(taken < (1 << 20) as f64, "{taken} bytes are reserved for 33");
+    post(daemon.loom(), "another", b"fits").expect(201).whole();
+}

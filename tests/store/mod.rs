@@ -353,7 +353,7 @@ pub struct State {
     bad_sync: Mutex<Option<(String, u64)>>,
     /// Syncs do not return while set.
     pub slow_sync: AtomicBool,
-    /// What happened: `write journal-0/00000000.mpj`, `sync …` when one begins, `synced …`, `create …`, `remove …`.
+    /// What happened: `write journal-0/00000000.mpj`, `sync …` when one begins, `synced …`, `create …`, `open …`, `remove …`.
     events: Mutex<Vec<String>>,
     /// Writes since the last sync of each file: where, and what was there before.
     unsynced: Mutex<HashMap<PathBuf, Vec<Written>>>,
@@ -475,6 +475,7 @@ impl Disk for TestDisk {
     }
 
     fn open(&self, path: &Path) -> io::Result<File> {
+        self.note("open", path);
         self.inner.open(path).map(|file| self.wrap(file, path))
     }
 
