@@ -589,3 +589,20 @@ fn an_open_stream_costs_a_listing_no_waiting() {
     assert_eq!(ids(&list(&daemon, &format!("prefix={id}"))), [id.as_str()], "listed before its first byte");
     assert!(producer.conn().is_silent_for(A_MOMENT));
 }
+
+#[test]
+fn deleting_gives_the_disk_its_room_back() {
+    let daemon = Setup::default().shards(1).start();
+    let files = || std::fs::read_dir(daemon.data_dir().join("bulk-0")).expect("a log").count();
+    let fresh = files();
+    // Two files of 16 MiB each, and some of a third.
+    let content = bytes_of(1, 34 << 20);
+    for (id, target, status) in [("one", "/stream/one", 204), ("build-9-linux", "/stream/build/9", 200)] {
+        post(daemon.loom(), id, &content).expect(201).whole();
+        let before = files();
+        assert!(before >= fresh + 2, "{before} files, {fresh} before");
+        request(daemon.loom(), "DELETE", target, &[], b"").expect(status);
+        eventually("its files are gone", || (files() + 2 <= before).then_some(()));
+    }
+    assert_eq!(daemon.metrics().sum("millpond_stream_bytes"), 0.0);
+}

@@ -116,6 +116,29 @@ fn what_is_gone_stays_gone_and_the_rest_stays() {
     }
 }
 
+/// Most streams have one epoch and come out of a checkpoint straight away: that way knows where they begin as well.
+#[test]
+fn a_stream_that_ended_in_its_first_epoch_comes_out_of_a_checkpoint_without_its_beginning() {
+    let dir = TempDir::new().unwrap();
+    let options = options(1, Durability::Sync);
+    let rig = Rig::new(dir.path(), &options);
+    let (appender, bytes) = open(&rig, 0, "a", 300_000);
+    let to = place(&appender.tail(), 50);
+    rig.trim("a", to).unwrap();
+    rig.run(0, appender.seal(End::Complete)).unwrap();
+    rig.settle();
+    checkpoint(&rig);
+    let rig = Rig::on(rig.kill(), dir.path(), &options);
+    is_from(&rig, &rig.found("a").tail.clone(), to, &bytes);
+    assert_eq!(rig.stores[0].tally().bytes(1), bytes.len() as u64 - to);
+    // What was in front of it is nobody's.
+    let alive = rig.metrics[0].live_bytes.value() as u64;
+    assert!(alive < bytes.len() as u64 - to + 8192, "{alive} bytes are alive");
+    rig.delete("a").unwrap();
+    rig.settle();
+    assert_eq!((rig.stores[0].tally().bytes(1), rig.metrics[0].live_bytes.value()), (0, 0));
+}
+
 /// Catches bytes that die, or a mark that shows, before the record is durable.
 #[test]
 fn until_the_record_is_durable_everything_is_there() {
