@@ -265,6 +265,59 @@ fn a_resumption_goes_on_where_the_stream_is_whatever_is_gone() {
     assert_eq!(answer.header("stream-closed"), Some("true"));
 }
 
+/// Kills fall anywhere: between a record and its sync, between the sync and the files.
+#[test]
+fn over_kills_a_beginning_that_was_told_is_never_taken_back() {
+    for durability in ["sync", "cache"] {
+        let setup = || kept("max_bytes = \"1500KiB\"").shards(2).durability(durability);
+        let mut daemon = setup().start();
+        let content = bytes_of(14, 8 << 20);
+        post_nothing(&daemon, "live");
+        let mut rng = common::content::Rng::new(15);
+        let (mut told, mut at) = (0, 0);
+        for _ in 0..7 {
+            let state = head(daemon.loom(), "/stream/live").expect(200);
+            let epoch = number(&state, "stream-epoch").expect("an epoch");
+            let target = format!("/stream/live?resume={at}&epoch={epoch}");
+            let mut producer = Producer::begin_at(daemon.loom(), &target, &[]);
+            assert_eq!(producer.head.status, 201, "{:?}", producer.head);
+            let goal = (at + 300_000 + rng.below(700_000) as usize).min(content.len());
+            while at < goal {
+                let piece = (1 + rng.below(30_000) as usize).min(goal - at);
+                producer.chunk(&content[at..at + piece]);
+                at += piece;
+                if rng.below(4) == 0 {
+                    told = told.max(first(&daemon, "live"));
+                }
+            }
+            if at > 2 << 20 {
+                eventually("its beginning goes", || (first(&daemon, "live") > told).then_some(()));
+            }
+            told = told.max(first(&daemon, "live"));
+            daemon.kill9();
+            daemon.restart();
+            let answer = daemon.get("/stream/live").expect(200);
+            let (first, next) = (
+                number(&answer, "stream-first-offset").unwrap_or(0),
+                number(&answer, "stream-next-offset").expect("its length") as usize,
+            );
+            assert!(first >= told, "{told} bytes were gone, and {first} are");
+            assert!(answer.body == content[first as usize..next], "from {first} to {next}");
+            (told, at) = (first, next);
+        }
+        assert!(told > 1 << 20, "{told}");
+    }
+}
+
+/// A stream that its producer left at once.
+fn post_nothing(daemon: &Daemon, id: &str) {
+    Producer::begin(daemon.loom(), id).reset();
+    eventually("it is interrupted", || {
+        let state = head(daemon.loom(), &format!("/stream/{id}"));
+        (state.header("x-stream-state") == Some("interrupted")).then_some(())
+    });
+}
+
 #[test]
 fn a_spy_begins_where_the_stream_does() {
     let mut daemon = Setup::default().start();

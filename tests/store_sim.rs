@@ -118,7 +118,7 @@ fn streams_lose_their_beginnings_and_nothing_else() {
     let cache = Setting { durability: Durability::Cache, ..CALM };
     let settings = [CALM, Setting { faults: failing, ..CALM }, cache, Setting { full: true, ..CALM }];
     for setting in settings {
-        seeds(40).into_iter().for_each(|seed| history(seed, Setting { trims: true, ..setting }));
+        seeds(20).into_iter().for_each(|seed| history(seed, Setting { trims: true, ..setting }));
     }
 }
 
@@ -412,6 +412,9 @@ impl User {
         let Some((uid, tail)) = self.life.find(name).await? else { return Ok(()) };
         let known = self.life.model.borrow().get(name).and_then(|known| known.may.get(&Some(uid)).cloned());
         let Some(content) = known else { return Ok(()) };
+        if self.trims && self.chance.one_in(2) {
+            self.trim(name, &tail, &content).await?;
+        }
         // The one who had it is this user, on this shard, or someone in an earlier life.
         self.store().fence(&tail);
         if tail.state() == State::Complete || tail.is_attached() {

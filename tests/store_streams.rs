@@ -4,6 +4,8 @@ mod store;
 
 use millpond::runtime::ShardId;
 use millpond::storage::{Durability, End, LogId, State, StoreError};
+use std::future::Future;
+use std::task::{Context, Waker};
 use store::{Rig, key, options, pattern, read_unverified};
 
 #[test]
@@ -184,6 +186,28 @@ fn a_stream_has_one_appender_per_epoch() {
     drop(appender);
     assert_eq!(rig.read(&tail).unwrap(), b"kept and gone on");
     assert!(matches!(rig.reopen("one"), Err(StoreError::Ended)));
+}
+
+/// Catches an end that happens only as long as somebody waits for it.
+#[test]
+fn a_seal_that_nobody_waits_for_happens_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = options(1, Durability::Sync);
+    let rig = Rig::new(dir.path(), &options);
+    let tail = rig.put("left").tail.clone();
+    let appender = rig.attach(0, &tail).unwrap();
+    let appender = rig.append(0, appender, b"all of it");
+    let mut sealing = Box::pin(appender.seal(End::Complete));
+    rig.on_shard(0, || {
+        let polled = sealing.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        assert!(polled.is_pending(), "it takes a sync");
+        drop(sealing);
+    });
+    rig.settle();
+    assert_eq!(tail.state(), State::Complete);
+    let rig = Rig::on(rig.kill(), dir.path(), &options);
+    let tail = rig.found("left").tail.clone();
+    assert_eq!((tail.state(), rig.read(&tail).unwrap()), (State::Complete, b"all of it".to_vec()));
 }
 
 /// Catches space that a dropped appender keeps: the next stream begins where the last byte of it was.

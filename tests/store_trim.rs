@@ -209,7 +209,8 @@ fn a_kill_behind_the_record_leaves_garbage_that_the_next_start_removes() {
     let before = files(dir.path());
     let rig = Rig::on(disk, dir.path(), &options(1, Durability::Sync));
     is_from(&rig, &rig.found("a").tail.clone(), to, &bytes);
-    assert!(files(dir.path()) < before);
+    // One that was made ahead goes with any start, and what is gone took two more.
+    assert!(files(dir.path()) + 3 <= before, "{} of {before} files", files(dir.path()));
 }
 
 /// Catches a record that is believed although its sync failed.
@@ -364,7 +365,9 @@ fn a_run_is_as_old_as_its_last_byte_and_after_a_start_as_the_end_that_it_found()
     let ended = rig.now_ms();
     rig.wait(Duration::from_secs(7200));
     let rig = Rig::on(rig.kill(), dir.path(), &options);
-    assert_eq!(rig.found("a").tail.old_runs().count(), 0, "it has ended");
+    let found = rig.found("a").tail.clone();
+    assert!(found.old_runs().count() > 0);
+    assert!(found.old_runs().all(|run| run.written_ms == found.ended_ms()), "nobody knows better");
     let entry = rig.reopen("a").unwrap();
     let appender = rig.attach(0, &entry.tail).unwrap();
     let appender = rig.append(0, appender, b"more");

@@ -4,6 +4,10 @@
 //! open loses its beginning by whole runs, each as old as its last byte; the run that is being filled stays. After a
 //! restart runs of before are as old as the end that the start found, so nothing goes too early.
 //!
+//! An interrupted stream goes whole by its age, as any that has ended. But where all together are too much it loses its
+//! beginning first: it may be an open one that a restart cut, which is about as long as may be, and whose producer is
+//! about to come back.
+//!
 //! Each owner looks at its own names for what is too old, and sleeps until the next is due. What all shards have
 //! together is the first shard's business: it asks every owner for what is oldest there, merges, and has it taken by
 //! whoever owns it. Producers tell the first shard when there is too much, so that nobody looks at a clock for that.
@@ -37,7 +41,7 @@ pub struct Retention {
     pub bytes_max: Option<u64>,
 }
 
-/// What goes at once: a stream that has ended, or the first run of one that is open. Older ones are less.
+/// What goes at once: a stream that has ended, or a run at the beginning of one. Older ones are less.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Old {
     /// When it ended or was last written to, in milliseconds since 1970.
@@ -46,11 +50,14 @@ pub struct Old {
     pub id: Id,
     /// The stream's number.
     pub uid: u64,
-    /// Where the stream begins without it; nothing when it goes whole.
-    pub to: Option<u64>,
+    /// Where the stream begins without it; [`WHOLE`] when it goes, with what runs before this one have left of it.
+    pub to: u64,
     /// What it has.
     pub bytes: u64,
 }
+
+/// Behind every run of a stream comes the stream.
+const WHOLE: u64 = u64::MAX;
 
 /// What is oldest at an owner.
 #[derive(Clone, Debug)]
@@ -264,11 +271,9 @@ impl Streams {
         let mut oldest = Heap { all: BinaryHeap::new(), sum: 0, has_more: false, wanted: bytes };
         let mut names = Walk::new(&self, Bytes::new(), None);
         while let Some(entry) = names.next().await {
-            match has_ended(&entry) {
-                // Without bytes it is too much of nothing.
-                true if entry.tail.stored() == 0 => {}
-                true => _ = oldest.offer(ended(&entry)),
-                false => oldest.offer_runs(&entry),
+            // Without bytes it is too much of nothing.
+            if entry.tail.stored() > 0 {
+                oldest.offer_all(&entry);
             }
         }
         Ok(Oldest { all: oldest.all.into_sorted_vec(), has_more: oldest.has_more })
@@ -280,16 +285,17 @@ impl Streams {
         // Of several runs of one stream the last says where it begins then.
         let mut beginnings: BTreeMap<u64, &Old> = BTreeMap::new();
         for old in &chosen {
-            if old.to.is_some() {
+            if old.to != WHOLE {
                 beginnings.insert(old.uid, old);
                 continue;
             }
             match self.delete_ended(old) {
                 Ok(None) => {}
-                Ok(Some(ticket)) => {
+                Ok(Some((ticket, bytes))) => {
                     last = last.max(ticket);
                     reaped.streams += 1;
-                    reaped.bytes += old.bytes;
+                    reaped.bytes += bytes;
+                    beginnings.remove(&old.uid);
                 }
                 Err(error) => {
                     outcome = Err(error);
@@ -333,24 +339,28 @@ impl Streams {
         outcome.map(|()| reaped)
     }
 
-    fn delete_ended(&self, chosen: &Old) -> Result<Option<Ticket>, StoreError> {
+    /// The ticket of its deletion, and what it has.
+    fn delete_ended(&self, chosen: &Old) -> Result<Option<(Ticket, u64)>, StoreError> {
         let (names, key) = (self.store.names(), chosen.id.key());
-        let entry = names.look(&key).entry;
-        if !entry.is_some_and(|entry| has_ended(&entry) && ended(&entry) == *chosen) {
-            return Ok(None);
-        }
+        let is_same = |entry: &Rc<Entry>| {
+            let tail = &entry.tail;
+            has_ended(entry) && (tail.uid(), tail.ended_ms()) == (chosen.uid, chosen.at_ms)
+        };
+        let Some(entry) = names.look(&key).entry.filter(is_same) else { return Ok(None) };
         let ticket = names.delete(&key)?;
         self.let_go(chosen.uid);
-        Ok(ticket)
+        Ok(ticket.map(|ticket| (ticket, entry.tail.stored())))
     }
 
-    /// What ended since it was chosen goes whole one day, and not by its beginning now.
+    /// What is complete by now goes whole one day, and not by its beginning.
     fn trim(&self, chosen: &Old) -> Result<Option<Trimming>, StoreError> {
         let entry = self.store.names().look(&chosen.id.key()).entry;
-        let is_same = |entry: &Rc<Entry>| entry.tail.uid() == chosen.uid && !has_ended(entry);
-        match (entry.filter(is_same), chosen.to) {
-            (Some(entry), Some(to)) => self.store.trim(&entry, to),
-            _ => Ok(None),
+        let is_same = |entry: &Rc<Entry>| {
+            entry.tail.uid() == chosen.uid && matches!(entry.tail.state(), State::Open | State::Interrupted)
+        };
+        match entry.filter(is_same) {
+            Some(entry) => self.store.trim(&entry, chosen.to),
+            None => Ok(None),
         }
     }
 }
@@ -386,10 +396,18 @@ impl Heap {
         true
     }
 
-    /// The runs of an open stream, until one is too young: those behind it are younger.
-    fn offer_runs(&mut self, entry: &Entry) {
-        let runs = entry.tail.old_runs();
-        let _ = runs.map(|run| old_run(entry, run.written_ms, run.to, run.bytes)).all(|old| self.offer(old));
+    /// The runs of a stream and what is left without them, until one is too young: what is behind it is younger.
+    fn offer_all(&mut self, entry: &Entry) {
+        let mut left = entry.tail.stored();
+        for run in entry.tail.old_runs() {
+            left = left.saturating_sub(run.bytes);
+            if !self.offer(old_run(entry, run.written_ms, run.to, run.bytes)) {
+                return;
+            }
+        }
+        if has_ended(entry) {
+            self.offer(Old { bytes: left, ..ended(entry) });
+        }
     }
 }
 
@@ -436,16 +454,16 @@ fn has_ended(entry: &Entry) -> bool {
     matches!(entry.tail.state(), State::Complete | State::Interrupted)
 }
 
-/// Of a stream that has.
+/// All of a stream that has.
 fn ended(entry: &Entry) -> Old {
     let tail = &entry.tail;
     let (at_ms, bytes) = (tail.ended_ms(), tail.stored());
-    Old { at_ms, id: Id::of_key(&entry.key), uid: tail.uid(), to: None, bytes }
+    Old { at_ms, id: Id::of_key(&entry.key), uid: tail.uid(), to: WHOLE, bytes }
 }
 
-/// Of a stream that has not.
+/// A run, or several, of one that goes on or may.
 fn old_run(entry: &Entry, at_ms: u64, to: u64, bytes: u64) -> Old {
-    Old { at_ms, id: Id::of_key(&entry.key), uid: entry.tail.uid(), to: Some(to), bytes }
+    Old { at_ms, id: Id::of_key(&entry.key), uid: entry.tail.uid(), to, bytes }
 }
 
 fn now_ms() -> u64 {

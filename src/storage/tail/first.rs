@@ -10,7 +10,7 @@ use super::{State, Tail};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// A run of an open stream that may go.
+/// A run that may go before its stream does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct OldRun {
     /// Where the next one begins: where the stream begins without this one.
@@ -32,15 +32,16 @@ impl Tail {
         self.published().saturating_sub(self.first())
     }
 
-    /// The runs that may go, oldest first: those of an open stream that are filled and on disk. When those were
-    /// written that an earlier process wrote is not known; who reopened the stream knows at least when it ended.
+    /// The runs that may go, oldest first: those that are filled and on disk of a stream that is open or may be again.
+    /// When those were written that an earlier process wrote is not known, but when the stream ended then is.
     pub fn old_runs(&self) -> impl Iterator<Item = OldRun> {
         let (mut first, mut written_ms) = (self.first(), 0);
         let durable = self.durable();
         let from = self.runs.last_where(|run| run.start <= first).map_or(0, |(index, _)| index);
-        let last = match self.state() {
-            State::Open => self.runs.count().saturating_sub(1),
-            State::Complete | State::Interrupted | State::Gone => 0,
+        let (last, ended_ms) = match self.state() {
+            State::Open => (self.runs.count().saturating_sub(1), None),
+            State::Interrupted => (self.runs.count().saturating_sub(1), Some(self.ended_ms())),
+            State::Complete | State::Gone => (0, None),
         };
         let runs = (from..last).map_while(move |index| {
             let to = self.runs.at(index + 1)?.start;
@@ -49,7 +50,9 @@ impl Tail {
             first = to;
             // One that got no byte has no time either, and goes with its neighbours.
             if bytes > 0 {
-                written_ms = run.written_ms()?.max(written_ms);
+                let seconds_ms = run.written_ms().or(ended_ms)?;
+                // Nothing came behind the end, so rounding up goes no further.
+                written_ms = seconds_ms.min(ended_ms.unwrap_or(u64::MAX)).max(written_ms);
             }
             Some(OldRun { to, bytes, written_ms })
         });

@@ -356,6 +356,34 @@ fn an_open_stream_that_is_too_much_alone_loses_its_oldest_runs() {
     }
 }
 
+/// Catches a stream as long as may be that goes whole because a restart or a lost connection cut it for a moment, and
+/// interrupted ones that never go.
+#[test]
+fn an_interrupted_stream_loses_its_beginning_before_it_goes() {
+    for seed in seeds(6) {
+        let fleet = Fleet::new(seed);
+        let mut came = Came::new();
+        let producer = fleet.open(0, "a", false).expect("free");
+        let producer = fleet.grow(producer, seed, 300_000, &mut came);
+        fleet.world.enter(0, |_| drop(producer));
+        fleet.world.run_for(HOUR);
+        let first_after = |bytes_max: u64| {
+            fleet.retain(by_bytes(bytes_max));
+            fleet.world.run_for(FRUITLESS + 3 * STEP);
+            fleet.find(0, "a").map(|_| is_suffix(&fleet, "a", seed, 300_000))
+        };
+        // Runs of 16, 32, 64 and 128 KiB, and the rest in the last one.
+        let [one, three, four] = [16 << 10, 112 << 10, 240 << 10];
+        assert_eq!(first_after(299_999), Some(one));
+        assert_eq!(first_after(200_000), Some(three));
+        assert_eq!(first_after(60_000), Some(four));
+        assert_eq!(first_after(50_000), None, "what is left of it is too much as well");
+        assert_eq!(fleet.shards[0].total_bytes(), 0);
+        let reaped = fleet.reaped();
+        assert_eq!((reaped.streams, reaped.bytes), (1, 300_000));
+    }
+}
+
 /// Catches a live stream that is spared at the cost of younger ones that ended, and the other way round.
 #[test]
 fn the_oldest_bytes_go_first_whoever_they_belong_to() {
@@ -478,7 +506,7 @@ fn what_changed_since_it_was_chosen_stays() {
     let chosen = |name: &str| {
         let found = fleet.find(0, name).expect("there");
         let (at_ms, uid, bytes) = (found.tail.ended_ms(), found.tail.uid(), found.tail.published());
-        Old { at_ms, id: found.id, uid, to: None, bytes }
+        Old { at_ms, id: found.id, uid, to: WHOLE, bytes }
     };
     fleet.ended("replaced", b"old");
     let before = chosen("replaced");
@@ -507,7 +535,7 @@ fn what_changed_since_it_was_chosen_stays() {
 }
 
 fn stream(at_ms: u64, bytes: u64) -> Old {
-    Old { at_ms, id: id(&at_ms.to_string()), uid: at_ms, to: None, bytes }
+    Old { at_ms, id: id(&at_ms.to_string()), uid: at_ms, to: WHOLE, bytes }
 }
 
 fn part(streams: &[(u64, u64)], has_more: bool) -> Oldest {
