@@ -213,6 +213,35 @@ fn a_kill_behind_the_record_leaves_garbage_that_the_next_start_removes() {
     assert!(files(dir.path()) + 3 <= before, "{} of {before} files", files(dir.path()));
 }
 
+/// Between the sync of the record and the moment when memory knows, a checkpoint is written down: it must not cover
+/// what it does not hold.
+#[test]
+fn a_checkpoint_in_between_leaves_the_record_in_the_journal() {
+    let dir = TempDir::new().unwrap();
+    let options = options(1, Durability::Sync);
+    let rig = Rig::new(dir.path(), &options);
+    let (appender, bytes) = open(&rig, 0, "a", 300_000);
+    let tail = appender.tail();
+    let to = place(&tail, 50);
+    rig.settle();
+    rig.disk.hold_syncs(true);
+    let (owner, trimming) = rig.begin_trim("a", to);
+    let trimmed = rig.start(owner, trimming);
+    (0..3).for_each(|_| rig.turn());
+    // Called for, and looked at in the very turn in which the sync is over: behind the sync, before who waits for it.
+    let store = rig.stores[0].clone();
+    let written = rig.start(0, async move { store.checkpoint().await });
+    rig.poll(0);
+    rig.disk.hold_syncs(false);
+    rig.settle();
+    assert_eq!((trimmed.take(), written.take()), (Some(Ok(Some(to))), Some(true)));
+    drop(appender);
+    let rig = Rig::on(rig.kill(), dir.path(), &options);
+    is_from(&rig, &rig.found("a").tail.clone(), to, &bytes);
+    rig.kill();
+    is_whole(dir.path());
+}
+
 /// Catches a record that is believed although its sync failed.
 #[test]
 fn a_failed_sync_takes_it_back() {
