@@ -258,3 +258,31 @@ fn a_run_without_a_byte_hides_nothing_behind_it() {
     assert_eq!(tail.state(), State::Complete);
     assert!(rig.read(&tail).unwrap() == written);
 }
+
+/// Between the sync of a stream's end and the moment when memory knows, a checkpoint is written down: it must not cover
+/// what it does not hold.
+#[test]
+fn a_checkpoint_in_between_leaves_the_end_of_a_stream_in_the_journal() {
+    let dir = TempDir::new().unwrap();
+    let options = options(1, Durability::Sync);
+    let rig = Rig::new(dir.path(), &options);
+    let tail = rig.put("a").tail.clone();
+    let appender = rig.attach(0, &tail).unwrap();
+    let appender = rig.append(0, appender, b"all of it");
+    rig.settle();
+    rig.disk.hold_syncs(true);
+    let sealed = rig.start(0, async move { appender.seal(End::Complete).await });
+    (0..3).for_each(|_| rig.turn());
+    assert_eq!(tail.state(), State::Open);
+    // Called for, and looked at in the very turn in which the sync is over: behind the sync, before who waits for it.
+    let store = rig.stores[0].clone();
+    let written = rig.start(0, async move { store.checkpoint().await });
+    rig.poll(0);
+    rig.disk.hold_syncs(false);
+    rig.settle();
+    assert_eq!((sealed.take(), written.take()), (Some(Ok(9)), Some(true)));
+    let rig = Rig::on(rig.kill(), dir.path(), &options);
+    let tail = rig.found("a").tail.clone();
+    assert_eq!((tail.state(), tail.epoch()), (State::Complete, 1), "it was acknowledged");
+    assert_eq!(rig.read(&tail).unwrap(), b"all of it");
+}

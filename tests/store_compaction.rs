@@ -160,3 +160,38 @@ fn a_stream_that_grows_leaves_its_old_segments_too() {
     let rig = Rig::on(disk, dir.path(), &options);
     assert!(rig.read(&rig.found("slow").tail).unwrap() == expected);
 }
+
+/// Between the sync of a move and the moment when memory knows, a checkpoint is written down: it must not cover what it
+/// does not hold, or the next start looks for bytes where they were.
+#[test]
+fn a_checkpoint_in_between_leaves_a_move_in_the_journal() {
+    let dir = TempDir::new().unwrap();
+    let options = options(1, Durability::Sync);
+    let rig = Rig::new(dir.path(), &options);
+    let kept = churn(&rig, 120);
+    let moved = || rig.metrics[0].compacted_bytes.value();
+    // All copies of a round, and none of their records.
+    let before = moved();
+    let mut copied = before;
+    for _ in 0..4000 {
+        rig.turn();
+        rig.disk.hold_syncs(moved() > before);
+        if rig.disk.slow_sync.load(std::sync::atomic::Ordering::SeqCst) {
+            copied = moved();
+            (0..200).for_each(|_| rig.turn());
+            if moved() == copied {
+                break;
+            }
+        }
+    }
+    assert!(copied > before, "something is copied");
+    let store = rig.stores[0].clone();
+    let written = rig.start(0, async move { store.checkpoint().await });
+    rig.poll(0);
+    rig.disk.hold_syncs(false);
+    (0..4).for_each(|_| rig.settle());
+    assert_eq!(written.take(), Some(true));
+    check(&rig, &kept);
+    let rig = Rig::on(rig.kill(), dir.path(), &options);
+    check(&rig, &kept);
+}
