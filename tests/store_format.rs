@@ -1,38 +1,50 @@
 //! Directories that earlier releases wrote are opened, whatever the number of shards is now.
 //!
 //! `tests/fixtures/format-1` was written by two shards and ended by a kill, `format-2` has a checkpoint too, and
-//! `format-3` a stream whose beginning is gone; they are never written again. A new format gets a directory beside them, made by
+//! `format-3` a stream whose beginning is gone, and `format-4` links; they are never written again. A new format gets a directory beside them, made by
 //! `MILLPOND_WRITE_FIXTURE=format-N cargo test --test store_format`.
 
 mod store;
 
-use millpond::storage::{Durability, End, Options, State};
+use millpond::storage::{Durability, End, Link, Options, Part, State};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use store::{Rig, copy_dir, pattern};
 
 #[test]
 fn format_1_is_read() {
-    is_read("format-1", false);
+    is_read("format-1", Has { trims: false, links: false });
 }
 
 #[test]
 fn format_2_is_read() {
-    is_read("format-2", false);
+    is_read("format-2", Has { trims: false, links: false });
 }
 
 #[test]
 fn format_3_is_read() {
-    is_read("format-3", true);
+    is_read("format-3", Has { trims: true, links: false });
 }
 
-fn is_read(name: &str, has_trims: bool) {
+#[test]
+fn format_4_is_read() {
+    is_read("format-4", Has { trims: true, links: true });
+}
+
+/// What a directory has beside what all of them have.
+#[derive(Clone, Copy)]
+struct Has {
+    trims: bool,
+    links: bool,
+}
+
+fn is_read(name: &str, has: Has) {
     for shards in 1..4 {
         let copy = tempfile::tempdir().unwrap();
         copy_dir(&fixtures().join(name), copy.path());
-        check(copy.path(), shards, has_trims);
+        check(copy.path(), shards, has);
         // And once more as this release left it.
-        check(copy.path(), shards, has_trims);
+        check(copy.path(), shards, has);
     }
 }
 
@@ -40,7 +52,7 @@ fn is_read(name: &str, has_trims: bool) {
 fn what_this_release_writes_is_such_a_directory() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path());
-    check(dir.path(), 2, true);
+    check(dir.path(), 2, Has { trims: true, links: true });
     if let Ok(name) = std::env::var("MILLPOND_WRITE_FIXTURE") {
         let to = fixtures().join(name);
         assert!(!to.exists(), "a fixture is never written again");
@@ -72,11 +84,21 @@ fn write(dir: &Path) {
     rig.settle();
     let runs: Vec<u64> = trimmed.old_runs().map(|run| run.to).collect();
     rig.trim("trimmed", runs[0]).unwrap().expect("a run ends there");
+    let one = rig.link(0, "one", &pattern(7, 30_000));
+    let two = rig.link(1, "two", &pattern(8, 20_000));
+    let parts = |link: &Link, from, len| Part::new(link.parts.as_slice()[0].body().clone(), from, len);
+    rig.put_link("copy", vec![parts(&one, 10_000, 20_000), parts(&two, 0, 20_000)]);
+    rig.unlink("two");
+    let first = rig.link(1, "first", &pattern(9, 5_000));
     // What stands so far is in the checkpoint, the rest in the journals behind it.
     let store = rig.stores[0].clone();
     assert!(rig.run(0, async move { store.checkpoint().await }));
     rig.trim("trimmed", runs[1]).unwrap().expect("a run ends there");
     drop(appender);
+    rig.put_link("shared", vec![parts(&first, 0, 5_000)]);
+    rig.unlink("first");
+    rig.put_link("nothing", Vec::new());
+    drop((one, two, first));
     let tail = rig.put("interrupted").tail.clone();
     let appender = rig.attach(1, &tail).unwrap();
     let appender = rig.append(1, appender, &pattern(4, 1000));
@@ -90,7 +112,7 @@ fn write(dir: &Path) {
     rig.kill();
 }
 
-fn check(dir: &Path, shards: usize, has_trims: bool) {
+fn check(dir: &Path, shards: usize, has: Has) {
     let rig = Rig::new(dir, &options(shards));
     let read = |name: &str| rig.read(&rig.found(name).tail).unwrap();
     assert!(read("complete") == pattern(1, 40_000));
@@ -109,14 +131,22 @@ fn check(dir: &Path, shards: usize, has_trims: bool) {
     // Written by a stream of its own name in epoch 1 before, so it may not be taken for that one.
     assert!(rig.found("replaced").tail.epochs().next().unwrap().0 > 1);
     assert_eq!(tail.state(), State::Interrupted);
-    if has_trims {
+    if has.trims {
         let tail = rig.found("trimmed").tail.clone();
         // Two runs of 16 and 32 KiB are gone.
         assert_eq!((tail.first(), tail.published()), (48 << 10, 100_000));
         assert!(read("trimmed") == pattern(6, 100_000)[48 << 10..]);
     }
+    if has.links {
+        let linked = |name: &str| rig.linked(name).unwrap();
+        assert!(linked("one") == Some(pattern(7, 30_000)));
+        assert!(linked("copy") == Some([&pattern(7, 30_000)[10_000..], &pattern(8, 20_000)].concat()));
+        assert!(linked("shared") == Some(pattern(9, 5_000)), "its first name is gone");
+        assert_eq!(linked("first"), None);
+        assert_eq!(linked("nothing"), Some(Vec::new()));
+    }
     let names: usize = rig.stores.iter().map(|store| store.names().count()).sum();
-    assert_eq!(names, 4 + usize::from(has_trims));
+    assert_eq!(names, 4 + usize::from(has.trims) + if has.links { 3 } else { 0 }, "bodies are names, too");
     rig.kill();
 }
 

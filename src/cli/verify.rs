@@ -70,7 +70,7 @@ fn in_lines(inspection: &Inspection, totals: Totals) -> String {
             file.display()
         ));
     }
-    let Totals { streams, records, windows, bytes } = totals;
+    let Totals { streams, links, records, windows, bytes } = totals;
     let verdict = match inspection.damage().len() {
         0 => "whole".to_owned(),
         1 => "1 place is damaged".to_owned(),
@@ -80,12 +80,12 @@ fn in_lines(inspection: &Inspection, totals: Totals) -> String {
         return format!("{text}{verdict}, and nothing else could be read\n");
     }
     text.push_str(&format!(
-        "{streams} streams, {records} records, {windows} windows, {bytes} bytes: {verdict}\n"
+        "{streams} streams, {links} links, {records} records, {windows} windows, {bytes} bytes: {verdict}\n"
     ));
     text
 }
 
-/// `{"whole":false,"streams":1,…,"damage":[{"file":"…","offset":1,"what":"…","lost":"…",…},…],"torn":[…]}`
+/// `{"whole":false,"streams":1,"links":0,…,"damage":[{"file":"…","offset":1,"what":"…","lost":"…",…},…],"torn":[…]}`
 fn in_json(inspection: &Inspection, totals: Totals) -> String {
     let torn = inspection.torn();
     let torn: Vec<Value> =
@@ -96,6 +96,7 @@ fn in_json(inspection: &Inspection, totals: Totals) -> String {
         "readable": !inspection.is_unreadable(),
         "format": inspection.format(),
         "streams": totals.streams,
+        "links": totals.links,
         "records": totals.records,
         "windows": totals.windows,
         "bytes": totals.bytes,
@@ -110,6 +111,7 @@ fn one_in_json(damage: &Damage) -> Value {
         Lost::Nothing(_) => (None, None, None, "nothing"),
         Lost::Latest(name) => (Some(name), None, None, "name"),
         Lost::Bytes { name, from, to } => (Some(name), Some(*from), *to, "bytes"),
+        Lost::Linked(names) => (names.first(), None, None, "bytes"),
         Lost::Unknown(_) => (None, None, None, "unknown"),
     };
     let (record, seq, count) = match &damage.what {

@@ -20,6 +20,7 @@ pub mod file;
 pub mod gate;
 pub mod lane;
 pub mod mailbox;
+pub mod memory;
 pub mod notify;
 pub mod park;
 pub mod preflight;

@@ -185,6 +185,23 @@ impl Appender {
         answer.await.unwrap_or(Err(StoreError::Closing))
     }
 
+    /// Resolves once what was appended is committed in the store's durability class, with the length, and leaves the
+    /// end to a task. For bodies: how long they are, their links say.
+    pub(super) async fn commit(self) -> Result<u64, StoreError> {
+        let len = self.published().await?;
+        if self.core.durability == Durability::Sync {
+            let tail = self.tail();
+            self.core.durable(&tail, len).await?;
+        }
+        shard::spawn("seal body", async move {
+            match self.seal_on_shard(End::Complete).await {
+                Ok(_) | Err(StoreError::Gone | StoreError::Closing) => {}
+                Err(error) => tracing::debug!(%error, "a body was not sealed; the next start does it"),
+            }
+        });
+        Ok(len)
+    }
+
     /// Publishes what was appended and lets go of the stream, which stays open: another epoch's appender may go
     /// on from the returned length.
     pub async fn detach(self) -> Result<u64, StoreError> {

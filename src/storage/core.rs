@@ -5,6 +5,7 @@
 
 use super::ahead::{self, Place};
 use super::append::Appends;
+use super::body::{BODIES, Bodies};
 use super::bulk::segment::{self, Segment};
 use super::bulk::space::Space;
 use super::checkpoint;
@@ -14,6 +15,7 @@ use super::extent::LogId;
 use super::header::Kind;
 use super::journal::record::Record;
 use super::journal::writer::{self, Writer};
+use super::links::LinkIndex;
 use super::names::Index;
 use super::peers::Peers;
 use super::reclaim;
@@ -43,6 +45,8 @@ pub struct Core {
     pub(super) journal_ahead: ahead::Ahead<writer::Segment>,
     pub(super) space: Space,
     pub(super) index: RefCell<Index>,
+    pub(super) links: RefCell<LinkIndex>,
+    pub(super) bodies: Bodies,
     pub(super) appends: Appends,
     pub(super) peers: Peers,
     pub(super) checkpoint: checkpoint::round::State,
@@ -75,6 +79,8 @@ pub struct Parts {
     pub(super) journal_number: u32,
     pub(super) space: Space,
     pub(super) index: Index,
+    pub(super) links: LinkIndex,
+    pub(super) bodies: Bodies,
     pub(super) checkpoint: checkpoint::round::Parts,
     pub(super) shared: Shared,
     pub(super) health: Health,
@@ -100,6 +106,8 @@ impl Core {
             journal_ahead: ahead::Ahead::new(parts.journal_number),
             space: parts.space,
             index: RefCell::new(parts.index),
+            links: RefCell::new(parts.links),
+            bodies: parts.bodies,
             appends: Appends::default(),
             peers: Peers::new(parts.shards, parts.shared.news),
             checkpoint: checkpoint::round::State::new(parts.checkpoint),
@@ -148,7 +156,9 @@ impl Core {
     pub(super) fn count_bytes(&self, tail: &Tail, count: u64) {
         self.tally.add_bytes(tail.space(), count);
         tail.note_counted(count);
-        self.metrics.stream_bytes.add(count as i64);
+        if tail.space() != BODIES {
+            self.metrics.stream_bytes.add(count as i64);
+        }
     }
 
     /// Takes note that so many bytes of a stream do not count any more.
@@ -162,13 +172,24 @@ impl Core {
     pub(super) fn discount_bytes(&self, tail: &Tail) {
         let count = tail.take_counted();
         self.tally.take_bytes(tail.space(), count);
-        self.metrics.stream_bytes.add(-(count as i64));
+        if tail.space() != BODIES {
+            self.metrics.stream_bytes.add(-(count as i64));
+        }
+    }
+
+    /// Takes note of a new name that stands for a stream.
+    pub(super) fn count_name(&self, space: u8) {
+        if space != BODIES {
+            self.metrics.streams.inc();
+        }
     }
 
     /// Takes note that there is room for a name again.
     pub(super) fn discount_name(&self, space: u8) {
         self.tally.give_name(space);
-        self.metrics.streams.dec();
+        if space != BODIES {
+            self.metrics.streams.dec();
+        }
     }
 
     /// Decides a record. It is written at the end of this turn.
@@ -274,6 +295,7 @@ impl Core {
     pub(super) fn after_flush(self: &Rc<Self>) {
         if self.durability == Durability::Cache {
             self.settle_committed();
+            self.settle_committed_links();
         }
         self.sync.look();
         self.progress.notify_all();

@@ -13,6 +13,7 @@ pub mod runs;
 
 use super::LOCK;
 use super::ahead::Place;
+use super::body::BODIES;
 use super::checkpoint::{self, Manifest};
 use super::error::{OpenError, Unreadable};
 use super::extent::LogId;
@@ -27,6 +28,7 @@ use super::tally::Tally;
 use super::twice::Copy;
 use crate::runtime::Disk;
 use damage::{Damage, Lost, Name, What};
+use runs::Links;
 use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -37,6 +39,7 @@ pub struct Inspection {
     place: Place,
     document: Option<Document>,
     look: Option<Look>,
+    links: Links,
     damage: Vec<Damage>,
     _lock: Option<Box<dyn Send + Sync>>,
 }
@@ -44,8 +47,10 @@ pub struct Inspection {
 /// How much there is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Totals {
-    /// Names that stand.
+    /// Names that stand for streams.
     pub streams: u64,
+    /// Names that stand for parts of bodies: containers, blobs and what belongs to them.
+    pub links: u64,
     /// Records of journals and of the checkpoint.
     pub records: u64,
     /// Windows of stored bytes.
@@ -94,7 +99,9 @@ impl Inspection {
             Err(OpenError::Unreadable { .. }) => (None, None),
             Err(error) => return Err(error),
         };
-        let mut inspection = Inspection { dir: dir.to_owned(), place, document, look, damage, _lock: lock };
+        let links = look.as_ref().map(|look| Links::of(&look.owned.links)).unwrap_or_default();
+        let dir = dir.to_owned();
+        let mut inspection = Inspection { dir, place, document, look, links, damage, _lock: lock };
         inspection.judge();
         Ok(inspection)
     }
@@ -130,7 +137,9 @@ impl Inspection {
     pub fn totals(&self) -> Totals {
         let mut totals = Totals::default();
         if let Some(look) = &self.look {
-            totals.streams = look.owned.names.iter().map(|names| names.len() as u64).sum();
+            let streams = look.owned.names.iter().flatten().filter(|entry| entry.key.space != BODIES);
+            totals.streams = streams.count() as u64;
+            totals.links = look.owned.links.iter().map(|links| links.len() as u64).sum();
             totals.records = look.facts.records;
         }
         for run in self.runs() {

@@ -7,7 +7,7 @@
 //! | `LOCK` | nothing; locked by the process that uses the directory |
 //! | `FORMAT`, `FORMAT.2` | the same twice: what has to be known before a segment is read: version, hash, logs, how often it was opened |
 //! | `journal-N/XXXXXXXX.mpj` | the records of log N, strictly in order: all that recovery reads. To the byte in [`journal::record`] |
-//! | `bulk-N/XXXXXXXX.mpb` | the bytes of streams, in runs, without any framing: they mean something only where a mark in a journal names them |
+//! | `bulk-N/XXXXXXXX.mpb` | the bytes of streams and bodies, in runs, without any framing: they mean something only where a mark in a journal names them |
 //! | `checkpoint/` | all names as of some time, so that older journal segments are gone: see [`checkpoint`] |
 //! | `quarantine/` | what a repair took away |
 //!
@@ -23,6 +23,9 @@
 //! 4. The sync task makes data and journal durable and moves [`Tail::durable`]; answers of the sync class wait for
 //!    that. A name or an end is written only after the data that it speaks of is on disk.
 //!
+//! What is put whole, a blob, is a [`Link`] from a name to parts of a [`Body`], which is written like a stream. A link
+//! is decided once its bytes are committed; see [`links`] for how the two logs that this takes are kept together.
+//!
 //! # Rules that recovery rests on
 //!
 //! * A record says how far its log was durable when it was written. What is missing up to there is damage and is
@@ -36,6 +39,7 @@
 
 mod ahead;
 mod append;
+mod body;
 pub mod bulk;
 pub mod checkpoint;
 mod compact;
@@ -45,6 +49,7 @@ mod extent;
 pub mod header;
 pub mod inspect;
 pub mod journal;
+mod links;
 mod names;
 mod peers;
 mod placement;
@@ -59,10 +64,12 @@ mod twice;
 mod window;
 
 pub use append::Appender;
+pub use body::{BODIES, Body};
 pub use error::{Damage, OpenError, StoreError, Unreadable};
 pub use extent::{LogId, WINDOW};
+pub use links::{Link, Linked, Links, PARTS_MAX, Part, Parts};
 pub use names::{Entry, Found, Names, Ticket};
-pub use placement::{Key, owner_of, placement_hash};
+pub use placement::{COMPANION, Key, owner_of, placement_hash};
 pub use tail::{End, OldRun, State, Tail};
 pub use tally::Tally;
 
@@ -73,6 +80,7 @@ use bulk::segment::Segment;
 use bulk::space::Space;
 use header::HEADER;
 use journal::writer::{Position, Writer};
+use links::LinkIndex;
 use names::Index;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -153,6 +161,8 @@ pub struct ShardImage {
     bulk_held: Vec<Arc<Segment>>,
     bulk_number: u32,
     names: Vec<Entry>,
+    links: Vec<(Key, Arc<Link>)>,
+    bodies: body::Bodies,
     damaged: BTreeSet<u64>,
     /// In all logs, told by the first shard.
     records_damaged: u64,
@@ -180,6 +190,7 @@ pub type OnPeer = Box<dyn Fn(ShardId)>;
 pub struct Store {
     core: Rc<Core>,
     names: Names,
+    links: Links,
 }
 
 impl Store {
@@ -203,8 +214,9 @@ impl Store {
         let used: u64 = image.bulk_held.iter().map(|segment| segment.used() - HEADER).sum();
         metrics.dead_bytes.set(dead as i64);
         metrics.live_bytes.set((used - dead) as i64);
-        metrics.streams.set(image.names.len() as i64);
-        let bytes: u64 = image.names.iter().map(|entry| entry.tail.stored()).sum();
+        let streams = || image.names.iter().filter(|entry| entry.key.space != BODIES);
+        metrics.streams.set(streams().count() as i64);
+        let bytes: u64 = streams().map(|entry| entry.tail.stored()).sum();
         metrics.stream_bytes.set(bytes as i64);
         metrics.records_damaged.add(image.records_damaged);
         metrics.names_damaged.set(image.damaged.len() as i64);
@@ -222,6 +234,8 @@ impl Store {
             journal_number: image.journal_number,
             space: Space::new(image.bulk_current, image.bulk_held, image.bulk_number),
             index,
+            links: LinkIndex::new(image.boot, image.links),
+            bodies: image.bodies,
             checkpoint: image.checkpoint,
             shared: image.shared,
             health: Health::Serving,
@@ -232,18 +246,36 @@ impl Store {
         let weak = Rc::downgrade(&core);
         shard.at_turn_end(Box::new(move || weak.upgrade().is_some_and(|core| core.end_turn())));
         let weak = Rc::downgrade(&core);
-        shard.at_turn_start(Box::new(move || weak.upgrade().is_some_and(|core| core.peers.look())));
+        shard.at_turn_start(Box::new(move || {
+            weak.upgrade().is_some_and(|core| core.peers.look() | core.take_in_let_go())
+        }));
         shard::spawn("sync", sync::run(core.clone()));
         shard::spawn("compact", compact::run(core.clone()));
         shard::spawn("checkpoint", checkpoint::round::run(core.clone()));
         // The first turn's end makes a segment, so that no appender has to wait for it.
         core.nudge();
-        Rc::new(Store { names: Names::new(core.clone()), core })
+        Rc::new(Store { names: Names::new(core.clone()), links: Links::new(core.clone()), core })
     }
 
     /// The names that this shard owns.
     pub fn names(&self) -> &Names {
         &self.names
+    }
+
+    /// The links that this shard owns.
+    pub fn links(&self) -> &Links {
+        &self.links
+    }
+
+    /// A new body, empty and open, whose bytes come to this shard. It goes when it is dropped without a link.
+    pub fn new_body(&self) -> Result<(Arc<Body>, Appender), StoreError> {
+        self.core.new_body()
+    }
+
+    /// Resolves once all that was appended to `body`, which is of this shard, is committed in the store's class, with
+    /// its length. Nothing is appended afterwards.
+    pub async fn commit_body(&self, body: &Body, appender: Appender) -> Result<u64, StoreError> {
+        self.core.commit_body(body, appender).await
     }
 
     /// How much all shards have.

@@ -5,7 +5,7 @@
 //! sync can take it back. Invariant: a stream's bytes die only when the record that supersedes it is durable.
 //! Lives on: the owner's shard.
 
-mod table;
+pub(super) mod table;
 
 use self::table::Table;
 use super::core::Core;
@@ -102,7 +102,7 @@ impl Names {
                 if !self.core.tally.take_name(key.space, names_max) {
                     return None;
                 }
-                self.core.metrics.streams.inc();
+                self.core.count_name(key.space);
             }
             index.remember_epoch(&key);
             let (uid, epoch) = (index.next_version(), index.epoch_floor + 1);
@@ -191,7 +191,7 @@ impl Names {
 
 /// All names of a shard.
 pub(super) struct Index {
-    map: Table,
+    map: Table<Found>,
     /// Decisions that are not durable yet, oldest first.
     pending: VecDeque<Pending>,
     /// How many of them, from the front, are committed and were acted upon.
@@ -256,11 +256,25 @@ impl Index {
         }
     }
 
-    fn check(&self, key_hash: u64) -> Result<(), StoreError> {
+    /// Whether a damaged journal record may have been about a name with this hash.
+    pub(super) fn check(&self, key_hash: u64) -> Result<(), StoreError> {
         match self.damaged.contains(&key_hash) {
             true => Err(StoreError::Damaged(Damage::Name { key_hash })),
             false => Ok(()),
         }
+    }
+
+    /// A new record stands in for what was lost of this name; whether anything was.
+    pub(super) fn mend(&mut self, core: &Core, key_hash: u64) -> bool {
+        let was_damaged = self.damaged.remove(&key_hash);
+        self.count_damaged(core);
+        was_damaged
+    }
+
+    /// Takes [`Index::mend`] back.
+    pub(super) fn unmend(&mut self, core: &Core, key_hash: u64) {
+        self.damaged.insert(key_hash);
+        self.count_damaged(core);
     }
 
     /// Brings the gauge of damaged names up to date.
@@ -268,7 +282,8 @@ impl Index {
         core.metrics.names_damaged.set(self.damaged.len() as i64);
     }
 
-    fn next_version(&mut self) -> u64 {
+    /// The version of the next decision, of whatever kind.
+    pub(super) fn next_version(&mut self) -> u64 {
         let version = self.next_version;
         assert!((version + 1) << (64 - COUNT_BITS) != 0, "2^34 decisions of one shard since its start");
         self.next_version += 1;
@@ -282,8 +297,7 @@ impl Index {
             Change::Put(entry) | Change::Epoch { entry, .. } => Some(entry.clone()),
             Change::Delete(_) => None,
         };
-        let was_damaged = !matches!(change, Change::Epoch { .. }) && self.damaged.remove(&key.hash());
-        self.count_damaged(core);
+        let was_damaged = !matches!(change, Change::Epoch { .. }) && self.mend(core, key.hash());
         let before = self.map.insert(key.clone(), Found { entry, ticket }).unwrap_or_default();
         self.pending.push_back(Pending { seq, key, change, before, was_damaged });
         ticket
@@ -430,8 +444,7 @@ impl Core {
             }
         }
         if undone.was_damaged {
-            index.damaged.insert(undone.key.hash());
-            index.count_damaged(self);
+            index.unmend(self, undone.key.hash());
         }
         match undone.before.entry {
             Some(_) => drop(index.map.insert(undone.key, undone.before)),

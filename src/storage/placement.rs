@@ -36,8 +36,19 @@ impl Key {
     }
 }
 
+/// Spaces from here on are of companions: names that belong to the owner of another one, which is a name of the space
+/// with the lower number. A companion's bytes are that name's, then its own, then in one byte how many are its own,
+/// that byte included.
+pub const COMPANION: u8 = 64;
+
 /// The hash that places a name.
 pub fn placement_hash(space: u8, key: &[u8]) -> u64 {
+    let (space, key) = match key.last() {
+        Some(&own) if space >= COMPANION => {
+            (space % COMPANION, &key[..key.len().saturating_sub(usize::from(own))])
+        }
+        _ => (space, key),
+    };
     let mut hasher = Xxh3::new();
     hasher.update(&[space]);
     hasher.update(key);
@@ -60,6 +71,15 @@ mod tests {
     fn the_hash_is_what_it_was() {
         assert_eq!(placement_hash(1, b""), xxhash_rust::xxh3::xxh3_64(&[1]));
         assert_eq!(placement_hash(1, b"build-42"), xxhash_rust::xxh3::xxh3_64(b"\x01build-42"));
+    }
+
+    #[test]
+    fn a_companion_is_where_the_name_is() {
+        let name = placement_hash(4, b"photos\0cat");
+        assert_eq!(placement_hash(COMPANION + 4, b"photos\0catxyz\x04"), name);
+        assert_eq!(placement_hash(2 * COMPANION + 4, b"photos\0cat\x01"), name);
+        assert_ne!(placement_hash(4, b"photos\0catxyz\x04"), name);
+        assert_eq!(placement_hash(COMPANION, b"\xff"), placement_hash(0, b""), "a wrong length is no panic");
     }
 
     #[test]

@@ -7,12 +7,14 @@
 
 pub(super) mod finding;
 pub(super) mod format;
+mod linked;
 mod moved;
 mod parts;
 pub(super) mod replay;
 pub(super) mod settle;
 
 use super::ahead::{self, Place, segment_number};
+use super::body::Ends;
 use super::bulk::segment::Segment;
 use super::bulk::space::RUN_MIN;
 use super::checkpoint::round::{self, Rounds};
@@ -22,8 +24,9 @@ use super::extent::LogId;
 use super::header::{HEADER, Kind};
 use super::journal::record::{Mark, Record};
 use super::journal::writer::{self, Position, Writer};
+use super::links::Link;
 use super::names::{Entry, SHARDS_MAX};
-use super::placement::owner_of;
+use super::placement::{Key, owner_of};
 use super::tail::Tail;
 use super::tally::Tally;
 use super::{LOCK, Options, ShardImage, Shared};
@@ -31,7 +34,7 @@ use crate::runtime::{Disk, File, ShardId};
 use finding::Finding;
 use format::Format;
 use moved::Moved;
-use replay::{Facts, LogEnd, Whole, checked_header};
+use replay::{Facts, LogEnd, Whole, Written, checked_header};
 use settle::{Loss, Segments};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
@@ -64,6 +67,13 @@ pub(super) fn open_all(
     let tally = Tally::new();
     let Look { manifest, facts, mut ends, mut bulk, mut owned } =
         look(&**disk, &place, &format.logs, options.shards, &tally)?;
+    for link in &owned.fallen {
+        tracing::warn!(
+            log = link.log.0,
+            seq = link.seq,
+            "bytes did not outlive the crash; what they replaced is back"
+        );
+    }
     let before = manifest.clone().unwrap_or_default();
     if facts.boot_max >= format.boot {
         tracing::error!(boot = format.boot, found = facts.boot_max, "FORMAT is older than the journals");
@@ -81,7 +91,7 @@ pub(super) fn open_all(
     for shard in 0..options.shards {
         let at = ends.iter().position(|end| end.log.0 == shard as u16).expect("every shard has a log");
         let beginning = Beginning { shards: options.shards, boot: format.boot };
-        starts.push(beginning.write(&**disk, &place, ends.swap_remove(at), &owned.raised[shard])?);
+        starts.push(beginning.write(&**disk, &place, ends.swap_remove(at), &owned, shard)?);
     }
     if !facts.has_losses() {
         bulk.retire_dead(&**disk, options.shards)?;
@@ -137,6 +147,8 @@ pub(super) fn open_all(
             bulk_held: held,
             bulk_number,
             names: std::mem::take(&mut owned.names[shard]),
+            links: std::mem::take(&mut owned.links[shard]),
+            bodies: owned.ends.take(shard),
             damaged: std::mem::take(&mut owned.damaged[shard]),
             records_damaged: if shard == 0 { facts.lost_records } else { 0 },
             ends_untold: std::mem::take(&mut owned.ends_untold[shard]),
@@ -192,7 +204,8 @@ pub(super) fn look(
     }
     let bulk = open_bulk(disk, place, logs, &before, &mut facts, shards)?;
     let ended = parts::read(disk, place, &before, &bulk.segments, shards, tally, &mut facts)?;
-    let owned = settle_names(&mut facts, &bulk.segments, ended, tally);
+    let mut owned = settle_names(&mut facts, &bulk.segments, ended, tally);
+    linked::settle_links(&mut facts, &mut owned, tally);
     Ok(Look { manifest, facts, ends, bulk, owned })
 }
 
@@ -335,6 +348,12 @@ pub(super) struct Owned {
     pub(super) nameless: BTreeSet<u64>,
     /// What streams miss, by their names' placement hashes.
     pub(super) losses: Vec<(u64, Vec<Loss>)>,
+    pub(super) links: Vec<Vec<(Key, Arc<Link>)>>,
+    /// Records of links that have no bodies, and that an earlier one stands in for: void.
+    fallen: Vec<Written>,
+    /// The versions of deletions of links, by key.
+    deleted: HashMap<Key, u64>,
+    ends: Ends,
     raised: Vec<Vec<Raised>>,
     damaged: Vec<BTreeSet<u64>>,
     ends_untold: Vec<Vec<Arc<Tail>>>,
@@ -356,6 +375,10 @@ fn settle_names(facts: &mut Facts, segments: &Segments, ended: Vec<Vec<Entry>>, 
     let shards = ended.len();
     let mut owned = Owned {
         names: ended,
+        links: (0..shards).map(|_| Vec::new()).collect(),
+        fallen: Vec::new(),
+        deleted: HashMap::new(),
+        ends: Ends::new(shards),
         raised: (0..shards).map(|_| Vec::new()).collect(),
         nameless: BTreeSet::new(),
         losses: Vec::new(),
@@ -376,7 +399,12 @@ fn settle_names(facts: &mut Facts, segments: &Segments, ended: Vec<Vec<Entry>>, 
                 lost.retain(|lost| !fact.written.is_after(lost));
             }
         }
-        let Some(stands) = fact.stands else { continue };
+        let Some(stands) = fact.stands else {
+            if facts.links.contains_key(&key) {
+                owned.deleted.insert(key, fact.version);
+            }
+            continue;
+        };
         let settled = settle::settle(facts, segments, fact.version, &key, shards);
         owned.unsynced.extend(settled.unsynced);
         if !settled.losses.is_empty() {
@@ -484,13 +512,17 @@ impl Beginning {
         disk: &dyn Disk,
         place: &Place,
         end: LogEnd,
-        raised: &[Raised],
+        owned: &Owned,
+        shard: usize,
     ) -> Result<Start, OpenError> {
         let log = end.log;
         let (position, mut next_number) = go_on(disk, place, end)?;
         let mut writer = Writer::new(position, self.boot);
         writer.append(&Record::Boot { shards: self.shards as u16 }, 0);
-        for raised in raised {
+        for fallen in owned.fallen.iter().filter(|fallen| fallen.log == log) {
+            writer.append(&Record::Abort { from: fallen.seq, to: fallen.seq }, 0);
+        }
+        for raised in &owned.raised[shard] {
             if let Some(mark) = &raised.mark {
                 writer.append(&Record::Mark(mark.clone()), raised.key_hash);
             }

@@ -226,6 +226,7 @@ fn succeed(core: &Rc<Core>, pass: Pass) {
     }
     core.sync.set_unsynced(core, core.sync.unsynced() - pass.unsynced);
     core.settle_synced();
+    core.settle_synced_links();
     if !core.wants_sync() {
         core.decide(&Record::SyncMark, 0);
     }
@@ -262,6 +263,7 @@ async fn fail(core: &Rc<Core>, pass: Pass, failed: Vec<Arc<Segment>>) {
         core.sync.failing.set(false);
         core.sync.broke.set(false);
         core.roll_back();
+        core.roll_back_links();
         tails.iter().for_each(|tail| core.mark_again(tail));
         core.sync.marked_again.set(core.journal.borrow().next_seq() - 1);
         core.appends.restart(core);

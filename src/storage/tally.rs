@@ -45,6 +45,12 @@ impl Tally {
         entry.tail.note_counted(bytes);
     }
 
+    /// For recovery: takes [`Tally::count`] back.
+    pub(super) fn uncount(&self, entry: &Entry) {
+        self.give_name(entry.key.space);
+        self.take_bytes(entry.key.space, entry.tail.take_counted());
+    }
+
     /// For recovery: as many names with as many bytes, which their streams have noted.
     pub(super) fn count_all(&self, space: u8, names: u64, bytes: u64) {
         self.of(space).names.fetch_add(names, Ordering::Relaxed);

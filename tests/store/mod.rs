@@ -11,7 +11,8 @@ use millpond::runtime::file::{FileOps, Syncing};
 use millpond::runtime::shard::{Parts, enter};
 use millpond::runtime::{Disk, File, Shard, ShardId, shard};
 use millpond::storage::{
-    Appender, Durability, End, Entry, Key, LogId, OpenError, Options, ShardImage, Store, StoreError, Tail,
+    Appender, Durability, End, Entry, Key, Link, Linked, LogId, OpenError, Options, Part, ShardImage, Store,
+    StoreError, Tail,
 };
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -263,6 +264,61 @@ impl Rig {
         })
     }
 
+    /// Has a link stand for `bytes` in a body of its own, which `shard` gets.
+    pub fn link(&self, shard: usize, name: &str, bytes: &[u8]) -> Arc<Link> {
+        let (store, bytes) = (self.stores[shard].clone(), bytes.to_vec());
+        let part = self.run(shard, async move {
+            let (body, mut appender) = store.new_body().unwrap();
+            appender.append_all(&bytes).await.unwrap();
+            let len = store.commit_body(&body, appender).await.unwrap();
+            Part::new(body, 0, len)
+        });
+        self.put_link(name, vec![part])
+    }
+
+    /// Has a link stand for `parts`.
+    pub fn put_link(&self, name: &str, parts: Vec<Part>) -> Arc<Link> {
+        let key = link_key(name);
+        let owner = self.owner(&key);
+        let (store, attributes) = (self.stores[owner].clone(), format!("about {name}"));
+        self.run(owner, async move {
+            let parts = parts.into_iter().collect();
+            let put =
+                store.links().put(key, attributes.into_bytes().into(), parts, u64::MAX).unwrap().unwrap();
+            store.links().committed(&put).await.unwrap();
+            put.link.unwrap()
+        })
+    }
+
+    pub fn unlink(&self, name: &str) {
+        let key = link_key(name);
+        let owner = self.owner(&key);
+        let store = self.stores[owner].clone();
+        self.run(owner, async move {
+            let ticket = store.links().delete(&key).unwrap().unwrap();
+            store.links().committed(&Linked { link: None, ticket }).await.unwrap();
+        });
+    }
+
+    /// What a link stands for, read.
+    pub fn linked(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let key = link_key(name);
+        let owner = self.owner(&key);
+        let store = self.stores[owner].clone();
+        let found = self.run(owner, async move {
+            let found = store.links().get(&key)?;
+            store.links().committed(&found).await?;
+            Ok::<_, StoreError>(found.link)
+        })?;
+        let Some(link) = found else { return Ok(None) };
+        let mut bytes = Vec::new();
+        for part in link.parts.as_slice() {
+            let whole = self.read(part.body().tail())?;
+            bytes.extend_from_slice(&whole[part.from() as usize..][..part.len() as usize]);
+        }
+        Ok(Some(bytes))
+    }
+
     pub fn attach(&self, shard: usize, tail: &Arc<Tail>) -> Result<Appender, StoreError> {
         self.on_shard(shard, || self.stores[shard].appender(tail))
     }
@@ -332,6 +388,10 @@ pub fn key(name: &str) -> Key {
 }
 
 /// Bytes that tell where they belong.
+pub fn link_key(name: &str) -> Key {
+    Key::new(4, name.as_bytes())
+}
+
 pub fn pattern(seed: u64, len: usize) -> Vec<u8> {
     let chance = Entropy::from_seed(seed);
     (0..len.div_ceil(8)).flat_map(|_| chance.next().to_le_bytes()).take(len).collect()

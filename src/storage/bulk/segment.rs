@@ -82,6 +82,12 @@ impl Segment {
         self.claimed.fetch_add(len, Ordering::Relaxed);
     }
 
+    /// Takes [`Segment::claim`] back.
+    pub fn unclaim(&self, len: u64) {
+        let before = self.claimed.fetch_sub(len, Ordering::Relaxed);
+        debug_assert!(before >= len, "only what was claimed is taken back");
+    }
+
     /// Bytes that recovery found alive.
     pub fn claimed(&self) -> u64 {
         self.claimed.load(Ordering::Relaxed)

@@ -10,7 +10,9 @@ use super::super::extent::{LogId, WINDOW};
 use super::super::header::{HEADER, Header, Kind};
 use super::super::journal::record::{Record, encode, finish};
 use super::super::journal::snapshot::{Piece, Runs, Snapshot};
+use super::super::links::{Link, record_of};
 use super::super::names::Entry;
+use super::super::placement::Key;
 use super::super::tail::{self, Placed, Tail};
 use crate::runtime::{Disk, File};
 use std::io;
@@ -139,6 +141,11 @@ impl PartWriter {
             self.record(&Record::Epoch { uid: tail.uid(), epoch, cut }, tail.key_hash());
         }
         Ok(total)
+    }
+
+    /// Adds a link. Its bodies are durable.
+    pub fn add_link(&mut self, key: &Key, link: &Link) {
+        self.record(&Record::Link(record_of(key, link)), key.hash());
     }
 
     fn record(&mut self, record: &Record<'_>, key_hash: u64) {

@@ -344,6 +344,7 @@ async fn write_part(core: &Rc<Core>, round: u32) -> Result<(Part, u64), StoreErr
         }
         shard::yield_now().await;
     }
+    write_links(core, round, &mut writer).await?;
     store_chunk(core, &mut writer).await?;
     let (chunks, next_chunk, bytes) = writer.into_chunks();
     state.next_chunk.set(next_chunk);
@@ -351,8 +352,28 @@ async fn write_part(core: &Rc<Core>, round: u32) -> Result<(Part, u64), StoreErr
     let synced = blocking::run(move || disk.sync_dir(&dir)).await.and_then(|synced| synced);
     synced.map_err(|error| StoreError::from_io(&error, &Arc::new(directory(&core.place))))?;
     durable(core, &awaited).await?;
-    let (damaged, epoch_floor) = core.index.borrow().losses();
+    let (mut damaged, epoch_floor) = core.index.borrow().losses();
+    damaged.extend(core.links.borrow().losses());
     Ok((Part { covered, chunks, segments, damaged, epoch_floor }, bytes))
+}
+
+async fn write_links(core: &Rc<Core>, round: u32, writer: &mut PartWriter) -> Result<(), StoreError> {
+    let mut after = None;
+    loop {
+        if core.checkpoint.rounds.has_failed(round) || core.health.get() != Health::Serving {
+            return Err(StoreError::Closing);
+        }
+        let links = core.durable_links(after.as_ref(), NAMES_PER_STEP);
+        let Some((last, _)) = links.last() else { return Ok(()) };
+        after = Some(last.clone());
+        for (key, link) in links.into_iter().filter_map(|(key, link)| Some((key, link?))) {
+            writer.add_link(&key, &link);
+            if writer.has_chunk() {
+                store_chunk(core, writer).await?;
+            }
+        }
+        shard::yield_now().await;
+    }
 }
 
 /// Adds one name, coming back to it while its appender changes it.
@@ -431,7 +452,9 @@ impl Core {
     fn told_seq(&self) -> u64 {
         let synced = self.journal.borrow().synced_seq();
         let untold = self.checkpoint.untold.borrow();
-        untold.first().map_or(synced, |&first| synced.min(first - 1))
+        let told = untold.first().map_or(synced, |&first| synced.min(first - 1));
+        // What the next start may have to fall back from stays in the journal.
+        self.links.borrow().first_fickle(synced).map_or(told, |first| told.min(first - 1))
     }
 
     /// Has a checkpoint written; false when there is none because a shard could not join.

@@ -102,9 +102,14 @@ pub enum Lost {
         /// The byte behind the last, if that is known.
         to: Option<u64>,
     },
+    /// Some of the bytes that these names stand for; perhaps none, when nothing stands for bytes any more.
+    Linked(Vec<Name>),
     /// Something that nothing tells.
     Unknown(&'static str),
 }
+
+/// So many names are told of bytes that several share.
+const NAMES_SHOWN: usize = 8;
 
 /// A name, as far as it is known.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -203,6 +208,17 @@ impl fmt::Display for Lost {
             Lost::Bytes { name, from, to: None } => {
                 write!(f, "the bytes of {name} from {from} on, if there were any")
             }
+            Lost::Linked(names) => match &names[..] {
+                [] => f.write_str("nothing, no name stands for these bytes"),
+                [first, rest @ ..] => {
+                    write!(f, "some of the bytes of {first}")?;
+                    rest.iter().take(NAMES_SHOWN - 1).try_for_each(|name| write!(f, ", {name}"))?;
+                    match rest.len().saturating_sub(NAMES_SHOWN - 1) {
+                        0 => Ok(()),
+                        more => write!(f, " and {more} more"),
+                    }
+                }
+            },
             Lost::Unknown(what) => f.write_str(what),
         }
     }

@@ -2,11 +2,16 @@
 //!
 //! Runs on any thread but a shard's; blocks.
 
+use super::super::body::BODIES;
 use super::super::extent::{Extent, LogId, WINDOW};
+use super::super::links::Link;
 use super::super::names::Entry;
+use super::super::placement::Key;
 use super::super::tail::{Place, Placed, State};
 use super::Inspection;
 use super::damage::{Damage, Lost, Name, What};
+use std::collections::HashMap;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -25,6 +30,7 @@ pub struct LivingRun<'a> {
     /// The epoch it was written in.
     pub epoch: u64,
     entry: &'a Entry,
+    links: &'a Links,
     placed: &'a Placed,
     place: Arc<Place>,
     file: PathBuf,
@@ -39,6 +45,7 @@ impl Inspection {
                 let place = placed.place()?;
                 let file = self.relative(&place.segment.path);
                 Some(LivingRun {
+                    links: &self.links,
                     log: place.segment.log,
                     segment: place.segment.number,
                     offset: place.offset,
@@ -52,6 +59,30 @@ impl Inspection {
                 })
             })
         })
+    }
+}
+
+/// Which names stand for which bytes of bodies.
+#[derive(Default)]
+pub struct Links(HashMap<u64, Vec<(Range<u64>, Key)>>);
+
+impl Links {
+    /// Those that are alive.
+    pub fn of(links: &[Vec<(Key, Arc<Link>)>]) -> Self {
+        let mut bodies: HashMap<u64, Vec<(Range<u64>, Key)>> = HashMap::new();
+        for (key, link) in links.iter().flatten() {
+            for part in link.parts.as_slice() {
+                let bytes = part.from()..part.from() + part.len();
+                bodies.entry(part.body().tail().uid()).or_default().push((bytes, key.clone()));
+            }
+        }
+        Links(bodies)
+    }
+
+    fn names_of(&self, uid: u64, range: Range<u64>) -> Vec<Name> {
+        let parts = self.0.get(&uid).into_iter().flatten();
+        let hit = parts.filter(|(bytes, _)| bytes.start < range.end && range.start < bytes.end);
+        hit.map(|(_, key)| Name { key_hash: key.hash(), key: Some(key.clone()) }).collect()
     }
 }
 
@@ -98,7 +129,10 @@ impl LivingRun<'_> {
             file: self.file.clone(),
             at: Some(self.offset + at),
             what: What::Window { len, unreadable },
-            lost: Lost::Bytes { name: self.name(), from, to: Some(from + len) },
+            lost: match self.entry.key.space {
+                BODIES => Lost::Linked(self.links.names_of(self.uid(), from..from + len)),
+                _ => Lost::Bytes { name: self.name(), from, to: Some(from + len) },
+            },
         })
     }
 }

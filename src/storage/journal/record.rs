@@ -27,6 +27,7 @@
 //! | 7 | Abort | `from` u64, `to` u64: these sequences of this log are void |
 //! | 8 | Trim | `uid` u64, `first` u64: bytes of the stream before this offset are gone; of several the greatest counts |
 //! | 9 | Ended | `uid` u64, `epoch` u64, `at_ms` u64: when the stream ended in that epoch |
+//! | 10 | Link | a name that stands for parts of bodies: see [`super::link`] |
 //! | 18 | Moved | as Mark: the run with this `epoch` and `start` lies here now |
 //!
 //! Kinds 16 and 17 stand in checkpoints alone and are laid out in [`super::snapshot`]. Invariant: decoding what was
@@ -35,6 +36,7 @@
 use super::super::extent::{Extent, LogId};
 use super::super::placement::Key;
 use super::super::tail::End;
+use super::link::{LinkRecord, encode_link};
 use super::snapshot::{Runs, Snapshot, encode_runs, encode_snapshot};
 use std::borrow::Cow;
 
@@ -141,6 +143,8 @@ pub enum Record<'a> {
         /// The last.
         to: u64,
     },
+    /// A name was put or replaced that stands for parts of bodies.
+    Link(LinkRecord<'a>),
     /// Where a name stands, whole.
     Stream(Snapshot<'a>),
     /// More runs of a stream.
@@ -197,6 +201,7 @@ const SYNC_MARK: u8 = 6;
 const ABORT: u8 = 7;
 const TRIM: u8 = 8;
 const ENDED: u8 = 9;
+const LINK: u8 = 10;
 const STREAM: u8 = 16;
 const RUNS: u8 = 17;
 const MOVED: u8 = 18;
@@ -233,6 +238,7 @@ pub fn key_in(header: &Header, bytes: &[u8]) -> Option<Key> {
     let key = match decode_payload(header.kind, payload)? {
         Record::Name { space, key, .. } | Record::Delete { space, key, .. } => Key::new(space, &key),
         Record::Stream(snapshot) => Key::new(snapshot.space, &snapshot.key),
+        Record::Link(link) => Key::new(link.space, &link.key),
         _ => return None,
     };
     (key.hash() == header.key_hash).then_some(key)
@@ -250,6 +256,7 @@ pub fn kind_name(kind: u8) -> &'static str {
         ABORT => "abort",
         TRIM => "trim",
         ENDED => "ended",
+        LINK => "link",
         STREAM => "stream",
         RUNS => "runs",
         MOVED => "moved",
@@ -382,6 +389,10 @@ fn encode_payload(record: &Record<'_>, out: &mut Vec<u8>) -> u8 {
             ENDED
         }
         Record::SyncMark => SYNC_MARK,
+        Record::Link(link) => {
+            encode_link(link, out);
+            LINK
+        }
         Record::Abort { from, to } => {
             out.extend_from_slice(&from.to_le_bytes());
             out.extend_from_slice(&to.to_le_bytes());
@@ -440,6 +451,7 @@ pub fn decode_payload(kind: u8, payload: &[u8]) -> Option<Record<'_>> {
         ENDED => Record::Ended { uid: input.u64()?, epoch: input.u64()?, at_ms: input.u64()? },
         SYNC_MARK => Record::SyncMark,
         ABORT => Record::Abort { from: input.u64()?, to: input.u64()? },
+        LINK => Record::Link(input.link()?),
         STREAM => Record::Stream(input.snapshot()?),
         RUNS => Record::Runs { uid: input.u64()?, runs: input.runs()? },
         _ => return None,
@@ -537,6 +549,7 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::super::link::PartAt;
     use super::super::snapshot::Piece;
     use super::*;
     use proptest::prelude::*;
@@ -595,6 +608,17 @@ pub(super) mod tests {
         })
     }
 
+    fn link() -> impl Strategy<Value = Record<'static>> {
+        let part = (any::<u64>(), 0..1u64 << 50, 1..1u64 << 50);
+        let parts =
+            proptest::collection::vec(part.prop_map(|(uid, from, len)| PartAt { uid, from, len }), 0..5);
+        (any::<[u64; 2]>(), any::<u8>(), bytes(80), bytes(300), parts).prop_map(
+            |([version, created_ms], space, key, attributes, parts)| {
+                Record::Link(LinkRecord { version, created_ms, space, key, attributes, parts })
+            },
+        )
+    }
+
     /// Any record.
     pub fn record() -> impl Strategy<Value = Record<'static>> {
         prop_oneof![
@@ -633,6 +657,7 @@ pub(super) mod tests {
                 Record::Mark(mark) => Record::Moved(mark),
                 other => other,
             }),
+            link(),
             snapshot(),
             (any::<u64>(), runs()).prop_map(|(uid, runs)| Record::Runs { uid, runs }),
         ]

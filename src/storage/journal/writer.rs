@@ -84,6 +84,11 @@ impl Writer {
         }
     }
 
+    /// The start of the program that writes.
+    pub fn boot(&self) -> u32 {
+        self.boot
+    }
+
     /// Decides `record`; returns its sequence. It leaves with the next [`Writer::flush`].
     pub fn append(&mut self, record: &Record<'_>, key_hash: u64) -> u64 {
         let seq = self.next_seq;

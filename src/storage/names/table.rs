@@ -2,7 +2,6 @@
 //!
 //! Invariant: both halves hold the same keys, each key's bytes being stored once. Lives on: the owner's shard.
 
-use super::Found;
 use crate::storage::placement::Key;
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, Hasher};
@@ -10,20 +9,20 @@ use std::ops::Bound;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// See the module.
-pub struct Table {
+pub struct Table<V> {
     /// A search in the order alone would touch a cold line of memory for every halving.
-    found: HashMap<Key, Found, Seed>,
+    found: HashMap<Key, V, Seed>,
     order: BTreeSet<Key>,
 }
 
-impl Table {
+impl<V> Table<V> {
     /// An empty table. `seed` is nobody's to know, so that no row of names can be made to meet in one place.
     pub fn new(seed: u64) -> Self {
         Table { found: HashMap::with_hasher(Seed(seed)), order: BTreeSet::new() }
     }
 
     /// Puts many names, each only once, into an empty table: quickest when they come in order.
-    pub fn fill(&mut self, names: impl ExactSizeIterator<Item = (Key, Found)>) {
+    pub fn fill(&mut self, names: impl ExactSizeIterator<Item = (Key, V)>) {
         assert!(self.found.is_empty(), "a table is filled once");
         let mut order = Vec::with_capacity(names.len());
         self.found.reserve(names.len());
@@ -37,17 +36,17 @@ impl Table {
     }
 
     /// What `key` stands for.
-    pub fn get(&self, key: &Key) -> Option<&Found> {
+    pub fn get(&self, key: &Key) -> Option<&V> {
         self.found.get(key)
     }
 
     /// The same, to be changed.
-    pub fn get_mut(&mut self, key: &Key) -> Option<&mut Found> {
+    pub fn get_mut(&mut self, key: &Key) -> Option<&mut V> {
         self.found.get_mut(key)
     }
 
     /// Puts `key`; returns what it stood for before.
-    pub fn insert(&mut self, key: Key, found: Found) -> Option<Found> {
+    pub fn insert(&mut self, key: Key, found: V) -> Option<V> {
         let before = self.found.insert(key.clone(), found);
         if before.is_none() {
             self.order.insert(key);
@@ -63,7 +62,7 @@ impl Table {
     }
 
     /// All from `from` on, in order.
-    pub fn range(&self, from: Bound<Key>) -> impl Iterator<Item = (&Key, &Found)> {
+    pub fn range(&self, from: Bound<Key>) -> impl Iterator<Item = (&Key, &V)> {
         let keys = self.order.range((from, Bound::Unbounded));
         keys.map(|key| (key, self.found.get(key).expect("both halves hold the same keys")))
     }
@@ -108,12 +107,13 @@ impl Hasher for Mixed {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Found;
     use super::*;
     use crate::storage::Ticket;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
-    fn keys(table: &Table, from: Bound<Key>) -> Vec<(Key, Ticket)> {
+    fn keys(table: &Table<Found>, from: Bound<Key>) -> Vec<(Key, Ticket)> {
         table.range(from).map(|(key, found)| (key.clone(), found.ticket)).collect()
     }
 
@@ -121,7 +121,7 @@ mod tests {
         /// Catches a key that stays in one half, and one that is listed twice or out of order.
         #[test]
         fn it_is_an_ordered_map(actions in proptest::collection::vec((0u8..3, 0u8..20, 0u8..2), 0..100)) {
-            let (mut table, mut model) = (Table::new(0x5eed), BTreeMap::new());
+            let (mut table, mut model) = (Table::<Found>::new(0x5eed), BTreeMap::new());
             for (number, (action, name, space)) in actions.into_iter().enumerate() {
                 let (key, ticket) = (Key::new(space, &[name]), Ticket(number as u64));
                 if action == 0 {
@@ -146,7 +146,7 @@ mod tests {
         #[test]
         fn filled_at_once_it_is_the_same(names in proptest::collection::hash_set(any::<[u8; 2]>(), 0..300)) {
             let row = || names.iter().map(|name| (Key::new(1, name), Found::default()));
-            let (mut filled, mut model) = (Table::new(1), BTreeMap::new());
+            let (mut filled, mut model) = (Table::<Found>::new(1), BTreeMap::new());
             filled.fill(row());
             model.extend(row().map(|(key, found)| (key, found.ticket)));
             prop_assert_eq!(keys(&filled, Bound::Unbounded), model.into_iter().collect::<Vec<_>>());

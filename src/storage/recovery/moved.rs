@@ -63,7 +63,8 @@ impl Moved<'_> {
             damaged: owned.damaged.iter().flatten().copied().collect(),
             parts: Vec::new(),
         };
-        for (shard, names) in owned.names.iter_mut().enumerate() {
+        let links = std::mem::take(&mut owned.links);
+        for (shard, (names, links)) in owned.names.iter_mut().zip(&links).enumerate() {
             names.sort_by(|a, b| a.key.cmp(&b.key));
             let log = LogId(shard as u16);
             let mut writer = PartWriter::new(self.place.clone(), log, self.boot, self.next_chunk(log)?);
@@ -74,10 +75,17 @@ impl Moved<'_> {
                     self.write_chunk(&mut writer)?;
                 }
             }
+            for (key, link) in links {
+                writer.add_link(key, link);
+                if writer.has_chunk() {
+                    self.write_chunk(&mut writer)?;
+                }
+            }
             self.write_chunk(&mut writer)?;
             let (chunks, ..) = writer.into_chunks();
             manifest.parts.push(Chunks { shard: log.0, chunks });
         }
+        owned.links = links;
         let dir = directory(self.place);
         self.disk.sync_dir(&dir).map_err(io(&dir))?;
         manifest.store(self.disk, self.place).map_err(io(&dir))?;

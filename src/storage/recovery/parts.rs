@@ -9,6 +9,7 @@ use super::super::checkpoint::{Chunks, Manifest};
 use super::super::error::OpenError;
 use super::super::extent::LogId;
 use super::super::header::{HEADER, Kind, whole_copies};
+use super::super::journal::link::LinkRecord;
 use super::super::journal::record::{self, Mark, Record};
 use super::super::journal::scan::{Expect, Found, scan};
 use super::super::journal::snapshot::{Piece, Runs, Snapshot};
@@ -17,6 +18,7 @@ use super::super::placement::{Key, owner_of};
 use super::super::tail::{Placed, Tail};
 use super::super::tally::Tally;
 use super::finding::{Finding, LostRecords};
+use super::linked::ReadyLink;
 use super::replay::{Facts, Whole, Written, checked_header};
 use super::settle::Segments;
 use crate::runtime::Disk;
@@ -60,6 +62,7 @@ pub fn read(
         }
         rest.counts.into_iter().for_each(|(space, (names, bytes))| tally.count_all(space, names, bytes));
         facts.epoch_max = facts.epoch_max.max(rest.epoch_max);
+        facts.ready.extend(rest.links);
         rest.records.into_iter().for_each(|(at, key_hash, record)| facts.learn_part(at, key_hash, record));
         rest.lost.into_iter().for_each(|lost| facts.lose(lost));
         facts.findings.extend(rest.findings);
@@ -90,6 +93,7 @@ struct Reader<'a> {
 /// What one part holds.
 struct Rest {
     entries: Vec<Vec<Entry>>,
+    links: Vec<ReadyLink>,
     records: Vec<(Written, u64, Record<'static>)>,
     lost: Vec<LostRecords>,
     findings: Vec<Finding>,
@@ -105,6 +109,7 @@ impl Reader<'_> {
     fn part(&self, part: &Chunks) -> Result<Rest, OpenError> {
         let mut rest = Rest {
             entries: (0..self.shards).map(|_| Vec::new()).collect(),
+            links: Vec::new(),
             records: Vec::new(),
             lost: Vec::new(),
             findings: Vec::new(),
@@ -192,6 +197,12 @@ impl Reader<'_> {
             rest.ended = Some(Record::Ended { uid, epoch, at_ms });
             return;
         }
+        if let Record::Link(link) = &record
+            && !self.facts.touches(key_hash)
+        {
+            rest.links.push(ReadyLink::of(link, written(self.manifest, log)));
+            return;
+        }
         if let Record::Stream(snapshot) = &record {
             rest.epoch_max = rest.epoch_max.max(snapshot.epoch);
             let ended = rest.ended.take();
@@ -264,6 +275,11 @@ fn into_owned(record: Record<'_>) -> Option<Record<'static>> {
         })),
         Record::Runs { uid, runs } => Some(Record::Runs { uid, runs: runs.into_owned() }),
         Record::Epoch { uid, epoch, cut } => Some(Record::Epoch { uid, epoch, cut }),
+        Record::Link(link) => Some(Record::Link(LinkRecord {
+            key: Cow::Owned(link.key.into_owned()),
+            attributes: Cow::Owned(link.attributes.into_owned()),
+            ..link
+        })),
         Record::Boot { .. }
         | Record::Name { .. }
         | Record::Delete { .. }

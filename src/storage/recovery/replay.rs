@@ -8,6 +8,7 @@ use super::super::checkpoint::Covered;
 use super::super::error::{OpenError, Unreadable};
 use super::super::extent::LogId;
 use super::super::header::{HEADER, Header, Kind, noted_len, whole_copies};
+use super::super::journal::link::LinkRecord;
 use super::super::journal::record::{
     self, Mark, Record, is_about_the_log, is_mark, is_time, is_trim, key_in,
 };
@@ -16,6 +17,7 @@ use super::super::journal::snapshot::Snapshot;
 use super::super::journal::writer::Older;
 use super::super::placement::Key;
 use super::finding::{Finding, LostRecords};
+use super::linked::ReadyLink;
 use super::parts::marks;
 use super::{io, list};
 use crate::runtime::Disk;
@@ -63,6 +65,14 @@ pub struct Stands {
     pub attributes: Vec<u8>,
 }
 
+/// What a link was said to stand for at some time. All are kept until it is known whose bodies are there.
+pub struct LinkFact {
+    /// Its record.
+    pub written: Written,
+    /// What it says.
+    pub link: LinkRecord<'static>,
+}
+
 /// A mark, and whether its data has to be looked at before it is believed.
 pub struct MarkFact {
     /// Its record.
@@ -103,6 +113,10 @@ pub struct Facts {
     pub boot_max: u32,
     /// Later epochs by stream: number and cut.
     pub epochs: HashMap<u64, BTreeMap<u64, u64>>,
+    /// Links of the checkpoint of which no journal record after it speaks.
+    pub ready: Vec<ReadyLink>,
+    /// What links were said to stand for, by key.
+    pub links: BTreeMap<Key, Vec<LinkFact>>,
     /// Where streams begin, with the record that says so.
     pub trims: HashMap<u64, (u64, Written)>,
     /// When streams ended: the last epoch that did, and the time.
@@ -378,6 +392,15 @@ impl Facts {
             Record::Ended { uid, epoch, at_ms } => {
                 let known = self.ended.entry(uid).or_insert((epoch, at_ms));
                 *known = (*known).max((epoch, at_ms));
+            }
+            Record::Link(link) => {
+                let link = LinkRecord {
+                    key: Cow::Owned(link.key.into_owned()),
+                    attributes: Cow::Owned(link.attributes.into_owned()),
+                    ..link
+                };
+                let key = Key { space: link.space, bytes: (&*link.key).into() };
+                self.links.entry(key).or_default().push(LinkFact { written, link });
             }
             Record::Stream(_)
             | Record::Runs { .. }

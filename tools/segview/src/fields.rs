@@ -4,6 +4,7 @@
 
 use millpond::codec::time::Rfc3339;
 use millpond::storage::End;
+use millpond::storage::journal::link::PartAt;
 use millpond::storage::journal::record::{Mark, Record};
 use millpond::storage::journal::snapshot::{Runs, Snapshot};
 use serde_json::{Value, json};
@@ -38,9 +39,22 @@ pub fn of_record(record: &Record<'_>) -> Vec<(&'static str, Value)> {
         }
         Record::SyncMark => Vec::new(),
         Record::Abort { from, to } => vec![("from", json!(from)), ("to", json!(to))],
+        Record::Link(link) => vec![
+            ("version", hex(link.version)),
+            ("created", json!(Rfc3339::at_ms(link.created_ms).as_str())),
+            ("space", json!(link.space)),
+            ("key", text(&link.key)),
+            ("attributes", short(&link.attributes)),
+            ("parts", of_parts(&link.parts)),
+        ],
         Record::Stream(snapshot) => of_snapshot(snapshot),
         Record::Runs { uid, runs } => vec![("uid", hex(*uid)), ("runs", of_runs(runs))],
     }
+}
+
+fn of_parts(parts: &[PartAt]) -> Value {
+    let of = |part: &PartAt| json!({ "uid": hex(part.uid), "from": part.from, "len": part.len });
+    parts.iter().map(of).collect()
 }
 
 fn of_mark(mark: &Mark<'_>) -> Vec<(&'static str, Value)> {

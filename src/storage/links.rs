@@ -1,0 +1,498 @@
+//! Links: names that stand for parts of bodies, and the commit point of everything that is put whole.
+//!
+//! Decisions are taken at once and in order against the latest state, as for [`super::Names`], and every answer that
+//! depends on one waits for [`Links::committed`]. Between a link and its bodies there are two logs that become durable
+//! each in its own time, so a link counts as durable only once its bodies are too: until then what it replaced is kept,
+//! and a crash that takes the bodies away brings that back.
+//!
+//! Invariant: what a link replaced lets go of its bodies only when the link and its bodies are durable.
+//! Lives on: the owner's shard; [`Link`]s go anywhere.
+
+use super::body::Body;
+use super::core::Core;
+use super::error::StoreError;
+use super::journal::link::{LinkRecord, PartAt};
+use super::journal::record::{ATTRIBUTES_MAX, Record};
+use super::names::Ticket;
+use super::names::table::Table;
+use super::placement::{COMPANION, Key};
+use super::{Durability, Health};
+use crate::runtime::executor::critical;
+use crate::runtime::{shard, timer};
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
+use std::ops::Bound;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use super::journal::link::PARTS_MAX;
+
+/// How often bodies of other shards are looked at that links wait for.
+const POLL: Duration = Duration::from_millis(2);
+
+/// Some bytes of a body, which are counted there for as long as this lives.
+#[derive(Debug)]
+pub struct Part {
+    body: Arc<Body>,
+    from: u64,
+    len: u64,
+}
+
+impl Part {
+    /// `len` bytes, not none, of `body` from position `from` on.
+    pub fn new(body: Arc<Body>, from: u64, len: u64) -> Self {
+        assert!(len > 0, "a part has bytes");
+        body.note_linked(len);
+        Part { body, from, len }
+    }
+
+    /// The body.
+    pub fn body(&self) -> &Arc<Body> {
+        &self.body
+    }
+
+    /// The body's position of the first byte.
+    pub fn from(&self) -> u64 {
+        self.from
+    }
+
+    /// How many bytes.
+    #[allow(clippy::len_without_is_empty, reason = "none is empty")]
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+}
+
+impl Clone for Part {
+    fn clone(&self) -> Self {
+        Part::new(self.body.clone(), self.from, self.len)
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        self.body.note_unlinked(self.len);
+    }
+}
+
+/// The bytes of a link, first to last. Most have one part, which needs no memory of its own.
+#[derive(Clone, Debug, Default)]
+pub enum Parts {
+    /// No bytes.
+    #[default]
+    None,
+    /// All of them in one place.
+    One(Part),
+    /// Several places; at most [`PARTS_MAX`].
+    Many(Box<[Part]>),
+}
+
+impl Parts {
+    /// First to last.
+    pub fn as_slice(&self) -> &[Part] {
+        match self {
+            Parts::None => &[],
+            Parts::One(part) => std::slice::from_ref(part),
+            Parts::Many(parts) => parts,
+        }
+    }
+
+    /// How many bytes.
+    pub fn len(&self) -> u64 {
+        self.as_slice().iter().map(|part| part.len).sum()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.as_slice().is_empty()
+    }
+}
+
+impl FromIterator<Part> for Parts {
+    fn from_iter<I: IntoIterator<Item = Part>>(parts: I) -> Self {
+        let mut parts: Vec<Part> = parts.into_iter().collect();
+        match parts.len() {
+            0 => Parts::None,
+            1 => Parts::One(parts.remove(0)),
+            _ => Parts::Many(parts.into()),
+        }
+    }
+}
+
+/// What a name stands for. Holds its bytes.
+#[derive(Debug)]
+pub struct Link {
+    /// Greater than that of everything the name stood for before.
+    pub version: u64,
+    /// When it was put, in milliseconds since 1970.
+    pub created_ms: u64,
+    /// What the service keeps beside it, opaque here.
+    pub attributes: Box<[u8]>,
+    /// Its bytes.
+    pub parts: Parts,
+}
+
+impl Link {
+    /// Whether its bytes are on disk as far as they will ever be.
+    fn is_at_rest(&self) -> bool {
+        let at_rest = |part: &Part| {
+            let tail = part.body.tail();
+            tail.durable() >= part.from + part.len || tail.has_failed()
+        };
+        self.parts.as_slice().iter().all(at_rest)
+    }
+
+    /// Whether some of its bytes are lost with a failed sync.
+    fn has_failed(&self) -> bool {
+        let failed = |part: &Part| {
+            let tail = part.body.tail();
+            tail.has_failed() && tail.durable() < part.from + part.len
+        };
+        self.parts.as_slice().iter().any(failed)
+    }
+}
+
+/// The latest decision about a name, and the ticket to wait for before anyone is told.
+#[derive(Clone, Debug, Default)]
+pub struct Linked {
+    /// What it stands for; `None` when it was never put or was deleted.
+    pub link: Option<Arc<Link>>,
+    /// Answers that depend on this wait for it.
+    pub ticket: Ticket,
+}
+
+/// The links that this shard owns.
+pub struct Links {
+    core: Rc<Core>,
+}
+
+impl Links {
+    pub(super) fn new(core: Rc<Core>) -> Self {
+        Links { core }
+    }
+
+    /// The latest decision about `key`. Refused when a damaged journal record may have been about it.
+    pub fn get(&self, key: &Key) -> Result<Linked, StoreError> {
+        self.core.index.borrow().check(key.hash())?;
+        Ok(self.look(key))
+    }
+
+    /// The latest decision about `key` as far as it is known: for who replaces or deletes it, whom damage does not
+    /// stop.
+    pub fn look(&self, key: &Key) -> Linked {
+        self.core.links.borrow().map.get(key).cloned().unwrap_or_default()
+    }
+
+    /// Puts `key`, or replaces what it stood for. The bytes must be published, and durable in the sync class; those
+    /// that this shard appended in this turn may still be on their way. `None`, with nothing done, when the name is
+    /// new and its space has `names_max` names on all shards together. Puts a damaged name right again.
+    pub fn put(
+        &self,
+        key: Key,
+        attributes: Box<[u8]>,
+        parts: Parts,
+        names_max: u64,
+    ) -> Result<Option<Linked>, StoreError> {
+        assert!(attributes.len() <= ATTRIBUTES_MAX, "attributes are at most {ATTRIBUTES_MAX} bytes long");
+        assert!(parts.as_slice().len() <= PARTS_MAX, "a link has at most {PARTS_MAX} parts");
+        self.core.admit()?;
+        let created_ms = shard::current().wall().unix_millis();
+        Ok(critical(|| {
+            let mut links = self.core.links.borrow_mut();
+            if !links.stands(&key) && !self.core.tally.take_name(key.space, names_max) {
+                return None;
+            }
+            let version = self.core.index.borrow_mut().next_version();
+            let link = Arc::new(Link { version, created_ms, attributes, parts });
+            let ticket = links.decide(&self.core, key, Change::Put(link.clone()));
+            Some(Linked { link: Some(link), ticket })
+        }))
+    }
+
+    /// Has the same bytes lie elsewhere: `parts` hold what those of the link with this version do. `None`, with nothing
+    /// done, when `key` stands for something else by now.
+    pub fn relocate(&self, key: &Key, version: u64, parts: Parts) -> Result<Option<Linked>, StoreError> {
+        self.core.admit()?;
+        Ok(critical(|| {
+            let mut links = self.core.links.borrow_mut();
+            let before = links.map.get(key)?.link.clone().filter(|link| link.version == version)?;
+            assert_eq!(before.parts.len(), parts.len(), "bytes stay what they are");
+            let version = self.core.index.borrow_mut().next_version();
+            let (created_ms, attributes) = (before.created_ms, before.attributes.clone());
+            let link = Arc::new(Link { version, created_ms, attributes, parts });
+            let ticket = links.decide(&self.core, key.clone(), Change::Put(link.clone()));
+            Some(Linked { link: Some(link), ticket })
+        }))
+    }
+
+    /// Deletes `key`; `None` when there is nothing, with the ticket in [`Links::look`] to wait for. A damaged name is
+    /// deleted whether or not there was something.
+    pub fn delete(&self, key: &Key) -> Result<Option<Ticket>, StoreError> {
+        self.core.admit()?;
+        Ok(critical(|| {
+            let mut links = self.core.links.borrow_mut();
+            let damaged = self.core.index.borrow().check(key.hash()).is_err();
+            (links.stands(key) || damaged).then(|| {
+                let version = self.core.index.borrow_mut().next_version();
+                links.decide(&self.core, key.clone(), Change::Delete(version))
+            })
+        }))
+    }
+
+    /// Calls `each` with the names of `space` from `from` on, in order, until it says no. A name whose deletion is
+    /// pending comes without a link: the answer waits for its ticket.
+    pub fn each(&self, space: u8, from: Bound<&[u8]>, mut each: impl FnMut(&Key, &Linked) -> bool) {
+        let from = match from {
+            Bound::Included(bytes) => Bound::Included(Key { space, bytes: bytes.into() }),
+            Bound::Excluded(bytes) => Bound::Excluded(Key { space, bytes: bytes.into() }),
+            Bound::Unbounded => Bound::Included(Key { space, bytes: [].into() }),
+        };
+        let links = self.core.links.borrow();
+        let listed = links.map.range(from).take_while(|(key, _)| key.space == space);
+        for (key, linked) in listed {
+            if !each(key, linked) {
+                return;
+            }
+        }
+    }
+
+    /// How many there are, those included whose deletion is pending.
+    pub fn count(&self) -> usize {
+        self.core.links.borrow().map.len()
+    }
+
+    /// Whether what `linked` says is committed in this store's durability class.
+    pub fn is_committed(&self, linked: &Linked) -> bool {
+        let seq = linked.ticket.0;
+        let rests = || {
+            let sync = self.core.durability == Durability::Sync;
+            linked.link.as_ref().is_none_or(|link| !sync || link.is_at_rest() && !link.has_failed())
+        };
+        seq <= self.core.committed_seq() && self.core.sync.void(seq).is_none() && rests()
+    }
+
+    /// Resolves once what `linked` says is committed, or with the reason why it never will be.
+    pub async fn committed(&self, linked: &Linked) -> Result<(), StoreError> {
+        self.core.committed(linked.ticket.0).await?;
+        let Some(link) = linked.link.as_ref().filter(|_| self.core.durability == Durability::Sync) else {
+            return Ok(());
+        };
+        // Almost always at once: bytes that came another way are durable before they are linked.
+        while !link.is_at_rest() {
+            if self.core.health.get() == Health::ReadOnly {
+                return Err(StoreError::ReadOnly);
+            }
+            timer::sleep(POLL).await;
+        }
+        if link.has_failed() { Err(StoreError::SyncFailed) } else { Ok(()) }
+    }
+}
+
+/// All links of a shard.
+pub(super) struct LinkIndex {
+    map: Table<Linked>,
+    /// Decisions that are not durable yet, oldest first.
+    pending: VecDeque<Pending>,
+    /// How many of them, from the front, are committed and were acted upon.
+    told: usize,
+    /// A task looks when bodies that the oldest one waits for are durable.
+    polls: Cell<bool>,
+}
+
+struct Pending {
+    seq: u64,
+    key: Key,
+    change: Change,
+    /// What stood there before.
+    before: Linked,
+    /// The name was damaged before.
+    was_damaged: bool,
+}
+
+#[derive(Clone)]
+enum Change {
+    Put(Arc<Link>),
+    Delete(u64),
+}
+
+impl Change {
+    fn is_at_rest(&self) -> bool {
+        match self {
+            Change::Put(link) => link.is_at_rest(),
+            Change::Delete(_) => true,
+        }
+    }
+}
+
+impl LinkIndex {
+    /// The links as recovery found them, in the life of the data directory with number `boot`.
+    pub(super) fn new(boot: u32, links: Vec<(Key, Arc<Link>)>) -> Self {
+        // Not the seed of the names, and not of the shard's chance.
+        let mut map = Table::new(RandomState::new().hash_one((boot, "links")));
+        let linked = |link| Linked { link: Some(link), ticket: Ticket(0) };
+        map.fill(links.into_iter().map(|(key, link)| (key, linked(link))));
+        LinkIndex { map, pending: VecDeque::new(), told: 0, polls: Cell::new(false) }
+    }
+
+    fn stands(&self, key: &Key) -> bool {
+        self.map.get(key).is_some_and(|linked| linked.link.is_some())
+    }
+
+    fn decide(&mut self, core: &Core, key: Key, change: Change) -> Ticket {
+        let seq = core.decide_link(&key, &change);
+        let ticket = Ticket(seq);
+        let link = match &change {
+            Change::Put(link) => Some(link.clone()),
+            Change::Delete(_) => None,
+        };
+        // A companion has the hash of its name, of which it says nothing.
+        let was_damaged = key.space < COMPANION && core.index.borrow_mut().mend(core, key.hash());
+        let before = self.map.insert(key.clone(), Linked { link, ticket }).unwrap_or_default();
+        self.pending.push_back(Pending { seq, key, change, before, was_damaged });
+        ticket
+    }
+
+    /// Placement hashes of names whose latest durable record is lost.
+    pub(super) fn losses(&self) -> impl Iterator<Item = u64> {
+        self.pending.iter().filter(|pending| pending.was_damaged).map(|pending| pending.key.hash())
+    }
+
+    /// The first decision up to `synced` whose bodies are not durable. From it on nothing counts as durable: what a later
+    /// one replaced is kept no longer than what the earlier one did.
+    pub(super) fn first_fickle(&self, synced: u64) -> Option<u64> {
+        let mut pending = self.pending.iter().take_while(|pending| pending.seq <= synced);
+        pending.find(|pending| !pending.change.is_at_rest()).map(|pending| pending.seq)
+    }
+
+    /// What is durable, bodies included, about the next `count_max` names after `after`: nothing for a name whose
+    /// first record is not.
+    fn durable_after(
+        &self,
+        after: Option<&Key>,
+        count_max: usize,
+        synced: u64,
+    ) -> Vec<(Key, Option<Arc<Link>>)> {
+        let from = after.cloned().map_or(Bound::Unbounded, Bound::Excluded);
+        let first = self.first_fickle(u64::MAX).unwrap_or(u64::MAX).min(synced.saturating_add(1));
+        let durable = |key: &Key, linked: &Linked| match linked.ticket.0 < first {
+            true => linked.link.clone(),
+            false => {
+                let mut pending = self.pending.iter().filter(|pending| pending.seq >= first);
+                pending.find(|pending| pending.key == *key).and_then(|pending| pending.before.link.clone())
+            }
+        };
+        let listed = self.map.range(from).take(count_max);
+        listed.map(|(key, linked)| (key.clone(), durable(key, linked))).collect()
+    }
+}
+
+impl Core {
+    fn decide_link(&self, key: &Key, change: &Change) -> u64 {
+        let record = match change {
+            Change::Put(link) => Record::Link(record_of(key, link)),
+            Change::Delete(version) => {
+                Record::Delete { version: *version, space: key.space, key: (&*key.bytes).into() }
+            }
+        };
+        self.decide(&record, key.hash())
+    }
+
+    /// See [`LinkIndex::durable_after`].
+    pub(super) fn durable_links(
+        &self,
+        after: Option<&Key>,
+        count_max: usize,
+    ) -> Vec<(Key, Option<Arc<Link>>)> {
+        let synced = self.journal.borrow().synced_seq();
+        self.links.borrow().durable_after(after, count_max, synced)
+    }
+
+    /// Acts upon what was committed: there is room for another name.
+    pub(super) fn settle_committed_links(&self) {
+        let committed = self.committed_seq();
+        let mut links = self.links.borrow_mut();
+        while let Some(pending) = links.pending.get(links.told)
+            && pending.seq <= committed
+        {
+            if let (Change::Delete(_), Some(_)) = (&pending.change, &pending.before.link) {
+                self.tally.give_name(pending.key.space);
+            }
+            links.told += 1;
+        }
+    }
+
+    /// Acts upon what is durable: what was replaced lets go of its bodies. Looks again later for what waits for bodies
+    /// of other shards.
+    pub(super) fn settle_synced_links(self: &Rc<Self>) {
+        self.settle_committed_links();
+        let synced = self.journal.borrow().synced_seq();
+        let mut links = self.links.borrow_mut();
+        let mut settled = Vec::new();
+        while let Some(pending) =
+            links.pending.pop_front_if(|pending| pending.seq <= synced && pending.change.is_at_rest())
+        {
+            links.told -= 1;
+            let is_last = |linked: &Linked| linked.ticket.0 == pending.seq && linked.link.is_none();
+            if links.map.get(&pending.key).is_some_and(is_last) {
+                links.map.remove(&pending.key);
+            }
+            settled.push(pending);
+        }
+        let waits = links.pending.front().is_some_and(|pending| pending.seq <= synced);
+        if waits && !links.polls.replace(true) {
+            let core = self.clone();
+            shard::spawn("settle links", async move {
+                timer::sleep(POLL * 10).await;
+                core.links.borrow().polls.set(false);
+                core.settle_synced_links();
+            });
+        }
+        drop(links);
+        // Bodies are let go of here, outside of every borrow.
+        drop(settled);
+    }
+
+    /// After a failed sync: takes back what nobody was told, and decides again what somebody was.
+    pub(super) fn roll_back_links(&self) {
+        let mut links = self.links.borrow_mut();
+        let told = std::mem::take(&mut links.told);
+        let mut again = std::mem::take(&mut links.pending);
+        for undone in again.drain(told..).rev() {
+            if let (Change::Put(_), None) = (&undone.change, &undone.before.link) {
+                self.tally.give_name(undone.key.space);
+            }
+            if undone.was_damaged {
+                self.index.borrow_mut().unmend(self, undone.key.hash());
+            }
+            match undone.before.link {
+                Some(_) => drop(links.map.insert(undone.key, undone.before)),
+                None => links.map.remove(&undone.key),
+            }
+        }
+        links.told = again.len();
+        for pending in again {
+            let seq = self.decide_link(&pending.key, &pending.change);
+            if let Some(linked) = links.map.get_mut(&pending.key)
+                && linked.ticket.0 == pending.seq
+            {
+                linked.ticket = Ticket(seq);
+            }
+            links.pending.push_back(Pending { seq, ..pending });
+        }
+    }
+}
+
+/// The record that says what `key` stands for.
+pub(super) fn record_of<'a>(key: &'a Key, link: &'a Link) -> LinkRecord<'a> {
+    let at = |part: &Part| PartAt { uid: part.body.tail().uid(), from: part.from, len: part.len };
+    LinkRecord {
+        version: link.version,
+        created_ms: link.created_ms,
+        space: key.space,
+        key: (&*key.bytes).into(),
+        attributes: (&*link.attributes).into(),
+        parts: link.parts.as_slice().iter().map(at).collect(),
+    }
+}
