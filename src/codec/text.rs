@@ -1,4 +1,4 @@
-//! Percent and hex: the two ways in which bytes travel as text.
+//! Percent, hex and base64: the ways in which bytes travel as text.
 //!
 //! Invariant: decoding never guesses; a `%` without two hex digits is an error, not a literal.
 //! Lives on: whichever shard calls.
@@ -77,6 +77,18 @@ pub fn unhex(text: &[u8]) -> Option<Vec<u8>> {
     text.chunks_exact(2).map(|pair| Some((hex_value(pair[0])? << 4) | hex_value(pair[1])?)).collect()
 }
 
+/// Base64 of `bytes` with its padding (RFC 4648 section 4).
+pub fn base64(bytes: &[u8]) -> String {
+    data_encoding::BASE64.encode(bytes)
+}
+
+/// Bytes from base64; `None` for anything that [`base64`] would not have written.
+pub fn unbase64(text: &[u8]) -> Option<Vec<u8>> {
+    // Two texts in a row would be taken for one.
+    let ends_once = text.iter().skip_while(|byte| **byte != b'=').all(|byte| *byte == b'=');
+    data_encoding::BASE64.decode(text).ok().filter(|_| ends_once)
+}
+
 /// The sixteen lower-case digits.
 pub const HEX_LOWER: &[u8; 16] = b"0123456789abcdef";
 
@@ -115,7 +127,21 @@ mod tests {
         assert_eq!(unhex(b"0x"), None);
     }
 
+    #[test]
+    fn base64_has_one_text_for_all_bytes() {
+        assert_eq!(base64(b"\0\xff"), "AP8=");
+        for text in [&b"AP8"[..], b"AP9=", b"AP8=\n", b" AP8=", b"A_8=", b"AP8=AP8="] {
+            assert_eq!(unbase64(text), None, "{}", text.escape_ascii());
+        }
+        assert_eq!(unbase64(b""), Some(Vec::new()));
+    }
+
     proptest! {
+        #[test]
+        fn base64_round_trip(bytes in any::<Vec<u8>>()) {
+            prop_assert_eq!(unbase64(base64(&bytes).as_bytes()), Some(bytes));
+        }
+
         #[test]
         fn percent_round_trip(bytes in any::<Vec<u8>>()) {
             let text = percent_encode(&bytes).to_string();

@@ -1,12 +1,20 @@
 //! Chance: seeded random numbers, one generator per shard.
 //!
-//! Invariant: the same seed gives the same numbers, so a simulated history repeats. Not for secrets.
+//! Invariant: the same seed gives the same numbers, so a simulated history repeats. Not for secrets, for which there is
+//! [`secret`].
 
 use std::cell::Cell;
 
 /// A small fast generator (SplitMix64). Lives on one shard.
 pub struct Entropy {
     state: Cell<u64>,
+}
+
+/// Bytes that nobody can guess, for keys that live as long as the process.
+pub fn secret() -> std::io::Result<[u8; 32]> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|error| std::io::Error::other(error.to_string()))?;
+    Ok(bytes)
 }
 
 impl Entropy {

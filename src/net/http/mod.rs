@@ -6,6 +6,7 @@
 //! Lives on: the connection's shard.
 
 pub mod chunked;
+pub mod condition;
 pub mod exchange;
 pub mod framing;
 pub mod head;
