@@ -95,6 +95,12 @@ shard_metrics! {
     stream_appended_bytes: Counter,
     /// Stream bytes handed to readers.
     stream_delivered_bytes: Counter,
+    /// Blob bytes written to the store.
+    blob_received_bytes: Counter,
+    /// Blob bytes handed to readers.
+    blob_delivered_bytes: Counter,
+    /// Small blobs that left a pack of which most was gone.
+    blobs_repacked: Counter,
     /// Records written to the journals.
     journal_records: Counter,
     /// Bytes of journal records, framing included.
@@ -246,6 +252,10 @@ label! {
     Dialect as "dialect" {
         /// Live log streams.
         Loom = "loom",
+        /// Containers and files.
+        Vblob = "vblob",
+        /// Buckets and objects.
+        S3 = "s3",
         /// Health and metrics.
         Admin = "admin",
     }

@@ -3,5 +3,7 @@
 //! A service is one state per shard and the messages that these states send each other. Any shard takes any
 //! request; the owner of a name, found by [`owner`], alone decides about it; bytes stay where they arrived.
 
+pub mod blob;
 pub mod owner;
 pub mod stream;
+mod warm;

@@ -8,8 +8,19 @@ use crate::storage::{Key, Store};
 
 /// The spaces of names in the store; a number here is on disk and never means something else.
 pub mod space {
+    use crate::storage::COMPANION;
+
     /// Streams.
     pub const STREAMS: u8 = 1;
+    // 2 is the store's own.
+    /// Containers.
+    pub const CONTAINERS: u8 = 3;
+    /// Blobs.
+    pub const BLOBS: u8 = 4;
+    /// Multipart uploads, where their blob's name is.
+    pub const UPLOADS: u8 = COMPANION + BLOBS;
+    /// Parts of them, there too.
+    pub const PARTS: u8 = 2 * COMPANION + BLOBS;
 }
 
 /// The shard that decides about `key`.

@@ -10,18 +10,14 @@
 use super::Streams;
 use super::message::Ask;
 use crate::runtime::notify::Notify;
-use crate::runtime::{FileRange, ShardId, blocking, shard};
+use crate::runtime::{FileRange, ShardId, shard};
+use crate::service::warm::{self, LARGE, PIECE_MAX};
 use crate::storage::{State, StoreError, Tail};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::mem;
 use std::rc::Rc;
 use std::sync::Arc;
-
-/// Most bytes given at once: enough for a large send to be cheap, few enough for readers to take turns.
-const PIECE_MAX: u64 = 1 << 20;
-/// From this length on a piece costs the reader its turn.
-const LARGE: u64 = 256 * 1024;
 
 /// What a follower finds.
 #[derive(Clone, Debug)]
@@ -136,11 +132,8 @@ impl Follower {
         Look::Ready(range)
     }
 
-    /// Whether the range can be sent without waiting for the disk. What was just published was just written.
     fn is_warm(&self, range: &FileRange) -> bool {
-        let is_newest = self.tail.state() == State::Open && range.len < LARGE;
-        self.tail.is_verified(self.position, range.len)
-            && (is_newest || range.file.is_resident(range.offset, range.len))
+        warm::is_warm(&self.tail, self.position, range)
     }
 
     async fn warm(&self, range: &FileRange) -> Result<(), StoreError> {
@@ -165,19 +158,7 @@ impl Streams {
         position: u64,
         range: &FileRange,
     ) -> Result<(), StoreError> {
-        if !tail.is_verified(position, range.len) {
-            self.store.verify(tail, position, range.len).await?;
-        }
-        if !range.file.is_resident(range.offset, range.len) {
-            let range = range.clone();
-            // What cannot be read now is found out by the send, which has to tell anyway.
-            let _ = blocking::run(move || {
-                let mut bytes = vec![0; range.len as usize];
-                range.file.read_exact_at(&mut bytes, range.offset)
-            })
-            .await;
-        }
-        Ok(())
+        warm::warm(&self.store, tail, position, range).await
     }
 
     /// A stream moved that `shard` waits for.

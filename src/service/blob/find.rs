@@ -1,0 +1,153 @@
+//! Finding a blob and reading it from any shard.
+//!
+//! Invariant: whoever holds a [`Blob`] can read all of it, whatever becomes of its name.
+//! Lives on: the reader's shard.
+
+use super::message::{Answer, Ask, Found};
+use super::{BlobError, Blobs, Look, Name, Properties, StoreError, ask};
+use crate::runtime::{FileRange, shard};
+use crate::service::warm::{self, LARGE, PIECE_MAX};
+use crate::storage::{Link, State, Tail};
+use std::mem;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// What a name stood for when it was looked up. Holds the bytes.
+#[derive(Clone, Debug)]
+pub struct Blob {
+    /// Its name.
+    pub name: Name,
+    /// Its length.
+    pub size: u64,
+    /// When it was put, in milliseconds since 1970.
+    pub created_ms: u64,
+    /// Its version: greater than that of everything the name stood for before.
+    pub version: u64,
+    /// What is kept beside the bytes.
+    pub properties: Arc<Properties>,
+    pub(super) link: Arc<Link>,
+}
+
+impl Blob {
+    pub(super) fn new(name: Name, link: Arc<Link>) -> Self {
+        // What is not ours to read shows as nothing; the bytes are what they are.
+        let properties = Arc::new(Properties::decode(&link.attributes).unwrap_or_default());
+        let (size, created_ms, version) = (link.parts.len(), link.created_ms, link.version);
+        Blob { name, size, created_ms, version, properties, link }
+    }
+}
+
+impl Blobs {
+    /// The blob that `name` stands for; `None` when there is none. Without the container it is an error.
+    pub async fn find(self: &Rc<Self>, name: &Name) -> Result<Option<Blob>, BlobError> {
+        if self.container(name.container()).is_none() {
+            return Err(BlobError::NoSuchContainer);
+        }
+        let found: Result<Found, BlobError> =
+            ask!(self, self.owner_of(name), Ask::Find(name.clone()), Answer::Found);
+        Ok(found?.map(|link| Blob::new(name.clone(), link)))
+    }
+
+    /// Reads bytes `from..to` of `blob`, which must be within it.
+    pub fn read(self: &Rc<Self>, blob: &Blob, from: u64, to: u64) -> Reader {
+        assert!(from <= to && to <= blob.size, "a blob has no other bytes");
+        let mut reader = Reader {
+            blobs: self.clone(),
+            link: blob.link.clone(),
+            part: 0,
+            before: 0,
+            position: from,
+            until: to,
+            owes_turn: false,
+        };
+        reader.find_part();
+        reader
+    }
+
+    pub(super) async fn look_up(self: Rc<Self>, name: Name) -> Result<Found, BlobError> {
+        let links = self.store.links();
+        let found = links.get(&name.store_key())?;
+        links.committed(&found).await?;
+        Ok(found.link)
+    }
+}
+
+/// Reads one blob.
+pub struct Reader {
+    blobs: Rc<Blobs>,
+    link: Arc<Link>,
+    /// The part with the position in it, and how many bytes are before it.
+    part: usize,
+    before: u64,
+    position: u64,
+    until: u64,
+    /// A large piece was given and nobody else had a turn since.
+    owes_turn: bool,
+}
+
+/// A piece that comes next: where it lies in its body, and in the file.
+struct Next {
+    tail: Arc<Tail>,
+    at: u64,
+    range: FileRange,
+}
+
+impl Reader {
+    /// The position of the next byte.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// What is there without waiting for the disk or for others' turns; [`Look::End`] when all was given.
+    pub fn look(&mut self) -> Result<Option<Look>, StoreError> {
+        if self.owes_turn {
+            return Ok(None);
+        }
+        match self.peek()? {
+            None => Ok(Some(Look::End(State::Complete))),
+            Some(next) if warm::is_warm(&next.tail, next.at, &next.range) => Ok(Some(self.give(next.range))),
+            Some(_) => Ok(None),
+        }
+    }
+
+    /// Waits for the next piece, which is in memory and checked then.
+    pub async fn next(&mut self) -> Result<Look, StoreError> {
+        if mem::take(&mut self.owes_turn) {
+            shard::yield_now().await;
+        }
+        let Some(next) = self.peek()? else { return Ok(Look::End(State::Complete)) };
+        warm::warm(&self.blobs.store, &next.tail, next.at, &next.range).await?;
+        Ok(self.give(next.range))
+    }
+
+    fn peek(&self) -> Result<Option<Next>, StoreError> {
+        if self.position == self.until {
+            return Ok(None);
+        }
+        let part = &self.link.parts.as_slice()[self.part];
+        let within = self.position - self.before;
+        let (tail, at) = (part.body().tail(), part.from() + within);
+        let len = (part.len() - within).min(self.until - self.position).min(PIECE_MAX);
+        // Only a failed sync takes bytes away that a link stands for.
+        let range = tail.range(at, len).ok_or(StoreError::SyncFailed)?;
+        Ok(Some(Next { tail: tail.clone(), at, range }))
+    }
+
+    fn give(&mut self, range: FileRange) -> Look {
+        self.position += range.len;
+        self.owes_turn = range.len >= LARGE;
+        self.blobs.metrics.blob_delivered_bytes.add(range.len);
+        self.find_part();
+        Look::Ready(range)
+    }
+
+    fn find_part(&mut self) {
+        let parts = self.link.parts.as_slice();
+        while let Some(part) = parts.get(self.part)
+            && self.before + part.len() <= self.position
+        {
+            self.before += part.len();
+            self.part += 1;
+        }
+    }
+}
