@@ -11,17 +11,19 @@ pub mod serving;
 
 use crate::config::{Config, Durability, LogFormat, LogLevel};
 use crate::dialect::admin::Vitals;
+use crate::dialect::vblob::accounts::Accounts;
 use crate::observe::log::{self, LogHandle};
 use crate::observe::metrics::{self, ShardMetrics};
 use crate::runtime::clock::Clock;
 use crate::runtime::driver::{self, Running};
 use crate::runtime::file::os::OsDisk;
 use crate::runtime::mailbox::Mesh;
-use crate::runtime::{Disk, preflight};
+use crate::runtime::memory;
+use crate::runtime::{Disk, entropy, preflight};
 use crate::storage::{self, OpenError, Store};
 use control::{Control, Phase};
 use listen::Bound;
-use serving::{Handout, Parts};
+use serving::{Handout, Mailboxes, Parts};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::path::Path;
@@ -31,7 +33,7 @@ use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 /// Sections that this version serves.
-const AVAILABLE: &[&str] = &["admin", "loom"];
+const AVAILABLE: &[&str] = &["admin", "loom", "vblob", "s3"];
 
 /// Serves until a signal ends it. `ready_fd` gets one JSON line once everything serves.
 pub fn serve(config: Config, ready_fd: Option<i32>) -> ExitCode {
@@ -105,23 +107,29 @@ fn bind_all(config: &Config, shards: usize) -> Result<Vec<Bound>, String> {
 struct Started {
     running: Running,
     control: Arc<Control>,
+    accounts: Arc<Accounts>,
 }
 
 /// Recovers the store and starts the shards; returns once all of them accept.
 fn start(config: Config, shards: usize, bound: Vec<Bound>) -> Result<Started, String> {
     let disk: Arc<dyn Disk> = Arc::new(OsDisk);
     let options = options(&config, shards);
+    let accounts = Arc::new(accounts(&*disk, &config)?);
     let images =
         Store::open_all(&disk, &config.data_dir, &options).map_err(|error| explain(&config, &error))?;
+    memory::give_back();
     let control = Control::new(Arc::new(config));
     let metrics: Vec<_> = (0..shards).map(|_| Arc::new(ShardMetrics::default())).collect();
     let vitals: Vec<_> = (0..shards).map(|_| Arc::new(Vitals::default())).collect();
     let (serves, serving) = sync_channel(shards);
-    let handout = Handout::new(images, Mesh::new(shards), bound, |image, mailbox, sockets| Parts {
+    let meshes = Mesh::new(shards).into_iter().zip(Mesh::new(shards));
+    let mailboxes = meshes.map(|(streams, blobs)| Mailboxes { streams, blobs }).collect();
+    let handout = Handout::new(images, mailboxes, bound, |image, mailboxes, sockets| Parts {
         image,
-        mailbox,
+        mailboxes,
         sockets,
         control: control.clone(),
+        accounts: accounts.clone(),
         metrics: metrics.clone(),
         vitals: vitals.clone(),
         serves: serves.clone(),
@@ -136,7 +144,17 @@ fn start(config: Config, shards: usize, bound: Vec<Bound>) -> Result<Started, St
             return Err("a shard ended while it started; the log above says why".into());
         }
     }
-    Ok(Started { running, control })
+    Ok(Started { running, control, accounts })
+}
+
+/// The accounts of vblob that were bound.
+fn accounts(disk: &dyn Disk, config: &Config) -> Result<Accounts, String> {
+    let key = entropy::secret().map_err(|error| format!("the system gives no random numbers: {error}"))?;
+    let file = config.vblob.account_file.as_deref().filter(|_| config.vblob.enabled);
+    Accounts::open(disk, file, key).map_err(|error| {
+        let file = file.unwrap_or(Path::new("")).display();
+        format!("vblob.account_file: {file} cannot be read: {error}")
+    })
 }
 
 /// How to open the store.
@@ -187,7 +205,7 @@ fn announce(line: &str, ready_fd: Option<i32>) {
 
 /// Follows signals until the shards have ended.
 fn wait(started: Started, signals: &mut Signals, log: &LogHandle) -> Result<(), String> {
-    let Started { running, control } = started;
+    let Started { running, control, accounts } = started;
     let unparks = running.unparks().to_vec();
     // Shards end after a signal or by dying: either way the wait for signals has to end with them.
     let ended = signals.handle();
@@ -199,7 +217,7 @@ fn wait(started: Started, signals: &mut Signals, log: &LogHandle) -> Result<(), 
     let joiner = joiner.map_err(|error| format!("a thread cannot start: {error}"))?;
     for signal in signals.forever() {
         match signal {
-            SIGHUP => reload(&control, &unparks, log),
+            SIGHUP => reload(&control, &accounts, &unparks, log),
             _ if control.phase() == Phase::Run => {
                 tracing::info!(signal, "draining");
                 control.advance(Phase::Drain, &unparks);
@@ -217,7 +235,12 @@ fn wait(started: Started, signals: &mut Signals, log: &LogHandle) -> Result<(), 
 }
 
 /// Reads the configuration again. A bad file changes nothing.
-fn reload(control: &Control, unparks: &[Arc<crate::runtime::park::Unpark>], log: &LogHandle) {
+fn reload(
+    control: &Control,
+    accounts: &Accounts,
+    unparks: &[Arc<crate::runtime::park::Unpark>],
+    log: &LogHandle,
+) {
     let old = control.config();
     let new = match old.reload() {
         Ok(loaded) => loaded.config,
@@ -231,6 +254,9 @@ fn reload(control: &Control, unparks: &[Arc<crate::runtime::park::Unpark>], log:
             true => tracing::info!(key = change.key, "reloaded"),
             false => tracing::warn!(key = change.key, "changed, but needs a restart"),
         }
+    }
+    if let Err(error) = accounts.reload(&OsDisk) {
+        tracing::error!(key = "vblob.account_file", %error, "the accounts were not reloaded");
     }
     log.set_level(log_level(new.log_level));
     control.reconfigure(Arc::new(new), unparks);

@@ -10,6 +10,8 @@
 //! | name | what a user calls a thing; exists once its record is in the owner's journal |
 //! | run | a contiguous reservation in a bulk segment that one appender fills |
 //! | extent | the address of immutable bytes: log, segment, generation, offset, length, and their checksums |
+//! | body | bytes without a name of their own, which links share |
+//! | link | a name that stands for parts of bodies; its record is what commits a blob |
 //! | tail | a stream's bytes and how far they go: `first ≤ durable ≤ published ≤ reserved` |
 //! | segment | one preallocated file; journal segments hold records, bulk segments raw bytes |
 //! | dialect | the syntax of one protocol over the shared services |

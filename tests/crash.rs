@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use common::content::{Rng, difference};
+use common::content::{Rng, difference, number_from};
 use common::http::request_bytes;
 use common::{Answer, Conn, End, Live, Producer, Setup, bytes_of};
 
@@ -380,13 +380,4 @@ fn allocated(dir: &Path) -> u64 {
             Err(_) => 0,
         })
         .sum()
-}
-
-fn number_from(variable: &str) -> Option<u64> {
-    let text = std::env::var(variable).ok()?;
-    let parsed = match text.strip_prefix("0x") {
-        Some(hex) => u64::from_str_radix(&hex.replace('_', ""), 16),
-        None => text.parse(),
-    };
-    Some(parsed.unwrap_or_else(|_| panic!("{variable}={text} is no number")))
 }

@@ -212,3 +212,41 @@ fn a_read_only_copy_without_a_lock_can_be_checked() {
     assert_eq!(said.code, Some(0), "{:?}{}", said.lines, said.complaint);
     assert!(!dir.join("LOCK").exists());
 }
+
+#[test]
+fn damage_to_files_names_them_and_is_served_to_nobody() {
+    let mut daemon = Setup::default().shards(1).vblob("").start();
+    request(daemon.vblob(), "PUT", "/box", &[], b"").expect(200);
+    // Two small ones lie in one window of a pack, the large one has a body of its own.
+    let content = |seed: u64, len: usize| bytes_of(seed, len);
+    for (key, seed, len) in [("small", 1, 5_000), ("other", 2, 6_000), ("large", 3, 900_000)] {
+        request(daemon.vblob(), "PUT", &format!("/box/{key}"), &[], &content(seed, len)).expect(200);
+    }
+    daemon.terminate();
+    let dir = daemon.data_dir();
+    let said = verify(&dir);
+    assert_eq!(said.code, Some(0), "{:?}", said.lines);
+    let (file, at) = files(&dir)
+        .into_iter()
+        .find_map(|path| {
+            let bytes = fs::read(&path).expect("readable");
+            let at = memchr::memmem::find(&bytes, &content(3, 900_000)[700_000..700_064])?;
+            Some((path, at as u64))
+        })
+        .expect("its bytes lie as they are");
+    flip(&file, at, 1);
+    let said = verify(&dir);
+    assert_eq!(said.code, Some(1));
+    assert_eq!(said.only()["cost"], "bytes");
+    assert!(said.lines[0].ends_with(r#"lost: some of the bytes of "box\x00large""#), "{:?}", said.lines);
+    daemon.restart();
+    let get = |key: &str| request(daemon.vblob(), "GET", &format!("/box/{key}"), &[], b"");
+    assert!(get("small").expect(200).body == content(1, 5_000));
+    assert!(get("other").expect(200).body == content(2, 6_000));
+    // The head may promise all of it; what is damaged never leaves.
+    let answer = get("large");
+    assert!(answer.status >= 500 || answer.end == common::End::Cut, "{answer:?}");
+    assert!(answer.status >= 500 || content(3, 900_000).starts_with(&answer.body));
+    request(daemon.vblob(), "PUT", "/box/large", &[], b"anew").expect(200);
+    assert!(request(daemon.vblob(), "GET", "/box/large", &[], b"").expect(200).body == b"anew");
+}

@@ -107,6 +107,12 @@ pub struct CheckConfigArgs {
     /// The configuration file (TOML); without one the environment alone is checked
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Check nothing: print vblob's config.json as a configuration of ours
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "import_loom"])]
+    pub import_vblob: Option<PathBuf>,
+    /// Check nothing: print loom's YAML as a configuration of ours
+    #[arg(long, value_name = "FILE", conflicts_with = "config")]
+    pub import_loom: Option<PathBuf>,
 }
 
 /// Arguments of `doctor`.

@@ -1,4 +1,5 @@
-//! `millpond check-config`: what `serve` would say about file and environment, without serving.
+//! `millpond check-config`: what `serve` would say about file and environment, without serving; or what the
+//! configuration of another server is here.
 //!
 //! Invariant: binds nothing and writes nothing but its report.
 //! Runs on the main thread.
@@ -7,10 +8,17 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use super::args::CheckConfigArgs;
+use super::import;
 use crate::config::{Config, Diagnostics, Loaded, Sources};
 
-/// Prints `ok` and what is set where, or every mistake and exits with 78.
+/// Prints `ok` and what is set where, or every mistake and exits with 78; or a translation.
 pub fn run(args: CheckConfigArgs) -> ExitCode {
+    if let Some(file) = &args.import_vblob {
+        return import::vblob(file);
+    }
+    if let Some(file) = &args.import_loom {
+        return import::loom(file);
+    }
     let sources = Sources::new(args.config).with_env(std::env::vars_os());
     match Config::load(&sources) {
         Ok(loaded) => match report(&loaded) {

@@ -15,6 +15,7 @@ mod check_config;
 mod client;
 mod completions;
 mod doctor;
+mod import;
 mod pipe;
 mod serve;
 mod stream;

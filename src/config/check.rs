@@ -137,14 +137,18 @@ impl Rules<'_, '_> {
     }
 
     fn certificates(&mut self, config: &Config) {
-        if config.loom.enabled && config.loom.tls.is_set() {
-            let (key, path) = first_file("loom.tls", &config.loom.tls);
-            let accepted = "no loom.tls, and a proxy that speaks TLS in front of a loopback or unix listener";
-            self.demand(false, &key, quoted(path), "TLS is not available in this version", accepted);
-        }
-        let sections = [
+        let without = [
+            ("loom.tls", config.loom.enabled, &config.loom.tls),
             ("vblob.tls", config.vblob.enabled, &config.vblob.tls),
             ("s3.tls", config.s3.enabled, &config.s3.tls),
+        ];
+        for (section, _, tls) in without.into_iter().filter(|(_, enabled, tls)| *enabled && tls.is_set()) {
+            let (key, path) = first_file(section, tls);
+            let accepted =
+                format!("no {section}, and a proxy that speaks TLS in front of a loopback or unix listener");
+            self.demand(false, &key, quoted(path), "TLS is not available in this version", &accepted);
+        }
+        let sections = [
             ("ion.tls", config.ion.enabled, &config.ion.tls),
             ("serpentine.tls", config.serpentine.enabled, &config.serpentine.tls),
             ("micro.tls", config.micro.enabled, &config.micro.tls),
@@ -201,8 +205,18 @@ impl Rules<'_, '_> {
         self.demand(fits, "vblob.account_api", vblob.account_api, problem, accepted);
     }
 
-    /// Anonymous access never leaves the host.
+    /// Anonymous access never leaves the host, and what buckets stand before is the name of one.
     fn s3(&mut self, config: &Config) {
+        for domain in &config.s3.domains {
+            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
+            let fits = !domain.is_empty()
+                && domain.bytes().all(is_plain)
+                && !domain.starts_with('.')
+                && !domain.ends_with('.')
+                && domain.bytes().any(|byte| byte.is_ascii_alphabetic());
+            let accepted = "host names without a port, such as \"s3.example.net\"";
+            self.demand(fits, "s3.domains", format!("{domain:?}"), "not the name of a host", accepted);
+        }
         if !config.s3.access_keys.is_empty() || self.failed("s3.access_keys") {
             return;
         }
@@ -222,10 +236,11 @@ impl Rules<'_, '_> {
             let accepted = "\"https://host\" or \"http://host:port\"";
             self.demand(fits, "remote.s3.endpoint", format!("{endpoint:?}"), "not a URL", accepted);
         }
-        let users = [
-            ("blob.driver", config.blob.driver, config.vblob.enabled || config.s3.enabled),
-            ("ion.blob_provider", config.ion.blob_provider, config.ion.enabled),
-        ];
+        let driver = config.blob.driver;
+        let fits = driver == Driver::Segments || !(config.vblob.enabled || config.s3.enabled);
+        let problem = "blobs cannot be kept in another store in this version";
+        self.demand(fits, "blob.driver", quoted(driver), problem, "\"segments\"");
+        let users = [("ion.blob_provider", config.ion.blob_provider, config.ion.enabled)];
         for (key, driver, _) in users.into_iter().filter(|(_, driver, used)| *used && *driver == Driver::S3) {
             let missing = [
                 ("remote.s3.endpoint", remote.endpoint.is_none()),

@@ -105,7 +105,7 @@ impl Config {
         keys.into_iter().map(|key| Change { reloadable: self.is_reloadable(new, &key), key }).collect()
     }
 
-    /// Certificates, tokens, ion modules, the log level, retention, limits on streams and what readers of an
+    /// Certificates, tokens, accounts, ion modules, the log level, retention, limits on streams and blobs and what readers of an
     /// interrupted stream get apply to what comes next; everything else is woven into sockets, files and threads that already
     /// exist. Turning TLS on or off changes what a bound listener speaks, so only certificates that replace
     /// others count.
@@ -113,6 +113,8 @@ impl Config {
         match key.split('.').collect::<Vec<_>>()[..] {
             ["log_level"]
             | ["loom", "interrupted" | "quota" | "max_streams" | "max_stream_bytes"]
+            | ["vblob", "auth" | "key_id" | "secret_id" | "quota" | "object_limit"]
+            | ["s3", "quota" | "region" | "domains"]
             | ["ion", "module"]
             | [_, "tokens"]
             | [_, "retention", _] => true,
@@ -120,6 +122,8 @@ impl Config {
             ["micro", "tls_cert_file" | "tls_key_file" | "tls_client_ca_file"] => {
                 self.micro.enable_tls && new.micro.enable_tls
             }
+            // The listener was opened for those who sign, or for anyone on loopback.
+            ["s3", "access_keys"] => self.s3.access_keys.is_empty() == new.s3.access_keys.is_empty(),
             _ => false,
         }
     }
@@ -405,8 +409,12 @@ mod tests {
             "F:2: s3.listen = \"0.0.0.0:9000\": reachable from off loopback while s3.access_keys is empty (default); accepted: an address on loopback, \"unix:/path\", or s3.access_keys = [{ id = \"…\", secret = \"…\" }]",
         ),
         (
-            "[s3]\ntls = { key_file = \"/k\" }",
-            "F:2: s3.tls.key_file = \"/k\": only a part of what TLS needs; accepted: both s3.tls.cert_file and s3.tls.key_file",
+            "[vblob]\ntls = { key_file = \"/k\" }",
+            "F:2: vblob.tls.key_file = \"/k\": TLS is not available in this version; accepted: no vblob.tls, and a proxy that speaks TLS in front of a loopback or unix listener",
+        ),
+        (
+            "[ion]\ntls = { key_file = \"/k\" }",
+            "F:2: ion.tls.key_file = \"/k\": only a part of what TLS needs; accepted: both ion.tls.cert_file and ion.tls.key_file",
         ),
         (
             "[s3]\naccess_keys = [\n { id = \"a\" },\n]",
@@ -629,7 +637,7 @@ mod tests {
     fn changes_name_keys_and_whether_a_reload_is_enough() {
         let new = load(
             "shards = 2\nlog_level = \"debug\"\n[loom]\ntokens = [\"t\"]\nlisten = \"127.0.0.1:1\"\ninterrupted = \"abort\"\nquota = \"1TiB\"\nmax_streams = 3\nmax_stream_bytes = \"1GiB\"\n\
-             [s3]\ntls = { cert_file = \"/c\", key_file = \"/k\" }\n[ion]\nretention = { max_age = \"1h\" }\n",
+             [ion]\nretention = { max_age = \"1h\" }\ntls = { cert_file = \"/c\", key_file = \"/k\" }\n",
         );
         let found = Config::default().changes(&new);
         let found: Vec<(&str, bool)> =
@@ -645,13 +653,13 @@ mod tests {
                 ("loom.quota", true),
                 ("loom.max_streams", true),
                 ("loom.max_stream_bytes", true),
-                ("s3.tls.cert_file", false),
-                ("s3.tls.key_file", false),
                 ("ion.retention.max_age", true),
+                ("ion.tls.cert_file", false),
+                ("ion.tls.key_file", false),
             ]
         );
-        let renewed = load("[s3]\ntls = { cert_file = \"/c2\", key_file = \"/k\" }\n");
-        let expected = Change { key: "s3.tls.cert_file".into(), reloadable: true };
+        let renewed = load("[ion]\ntls = { cert_file = \"/c2\", key_file = \"/k\" }\n");
+        let expected = Change { key: "ion.tls.cert_file".into(), reloadable: true };
         assert!(new.changes(&renewed).contains(&expected));
         default_is(new.changes(&new.clone()));
     }

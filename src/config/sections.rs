@@ -229,6 +229,8 @@ section!(
         region: String = "us-east-1".to_owned();
         /// Who may sign requests; none means anonymous access, on loopback only.
         access_keys: Vec<AccessKey> = Vec::new();
+        /// What hosts end with that begin with a bucket, as in `bucket.localhost`; all others name none.
+        domains: Vec<String> = vec!["localhost".to_owned()];
         /// Certificates.
         tls: Tls = Tls::default();
         /// The most that may be stored; 0 for no limit.

@@ -8,6 +8,9 @@ use super::listen::Bound;
 use crate::config::Config;
 use crate::dialect::admin::{Admin, Stage, StoreState, Vitals};
 use crate::dialect::loom::{Loom, Settings};
+use crate::dialect::s3::{self, S3};
+use crate::dialect::vblob::accounts::Accounts;
+use crate::dialect::vblob::{self, Vblob};
 use crate::net::http::HeadLimits;
 use crate::net::http::server::{Handler, Service};
 use crate::net::listener::{self, Connections};
@@ -16,6 +19,7 @@ use crate::runtime::gate::Gate;
 use crate::runtime::park::Unpark;
 use crate::runtime::ring::{self, socket::Socket};
 use crate::runtime::{Shard, ShardId, preflight, shard, timer};
+use crate::service::blob::{self, Blobs};
 use crate::service::stream::{self, Streams};
 use crate::storage::{Health, ShardImage, Store};
 use std::cell::Cell;
@@ -37,18 +41,28 @@ const ADMIN_CONNECTIONS_MAX: usize = 128;
 pub struct Parts {
     /// Its part of the store.
     pub image: ShardImage,
-    /// Its end of the mesh.
-    pub mailbox: stream::Mailbox,
+    /// Its ends of the meshes.
+    pub mailboxes: Mailboxes,
     /// Its listening sockets, by section.
     pub sockets: Vec<(&'static str, Vec<Socket>)>,
     /// Orders from the main thread.
     pub control: Arc<Control>,
+    /// The accounts of vblob.
+    pub accounts: Arc<Accounts>,
     /// All shards' metrics.
     pub metrics: Vec<Arc<ShardMetrics>>,
     /// All shards' vitals.
     pub vitals: Vec<Arc<Vitals>>,
     /// Told once the shard accepts.
     pub serves: SyncSender<()>,
+}
+
+/// One shard's mailbox of each service.
+pub struct Mailboxes {
+    /// Of streams.
+    pub streams: stream::Mailbox,
+    /// Of blobs.
+    pub blobs: blob::Mailbox,
 }
 
 /// Hands each shard its parts, once.
@@ -62,9 +76,9 @@ impl Handout {
     /// Cuts everything into one piece per shard.
     pub fn new(
         images: Vec<ShardImage>,
-        mailboxes: Vec<stream::Mailbox>,
+        mailboxes: Vec<Mailboxes>,
         bound: Vec<Bound>,
-        make: impl Fn(ShardImage, stream::Mailbox, Vec<(&'static str, Vec<Socket>)>) -> Parts,
+        make: impl Fn(ShardImage, Mailboxes, Vec<(&'static str, Vec<Socket>)>) -> Parts,
     ) -> Self {
         assert_eq!(images.len(), mailboxes.len());
         let mut sockets: Vec<Vec<(&'static str, Vec<Socket>)>> = images.iter().map(|_| Vec::new()).collect();
@@ -75,7 +89,7 @@ impl Handout {
         }
         let pieces = images.into_iter().zip(mailboxes).zip(sockets);
         let parts: Vec<_> =
-            pieces.map(|((image, mailbox), sockets)| Some(make(image, mailbox, sockets))).collect();
+            pieces.map(|((image, mailboxes), sockets)| Some(make(image, mailboxes, sockets))).collect();
         Handout { parts: Arc::new(parts.into()) }
     }
 
@@ -96,8 +110,19 @@ pub async fn serve(parts: Parts, unparks: Vec<Arc<Unpark>>) {
     let peers = unparks.clone();
     store.keep_scrubbed();
     store.on_peer(Box::new(move |shard| peers[shard.index()].nudge()));
-    let streams = Streams::start(store.clone(), parts.mailbox, unparks, metrics.clone());
+    let Mailboxes { streams, blobs } = parts.mailboxes;
+    let streams = Streams::start(store.clone(), streams, unparks.clone(), metrics.clone());
+    let blobs = Blobs::start(store.clone(), blobs, unparks, metrics.clone());
+    if let Err(error) = blobs.load().await {
+        // A shard that ends while others start: nobody serves then.
+        tracing::error!(%error, "the containers could not be read");
+        return;
+    }
     let loom = Rc::new(Loom::new(streams.clone(), Settings::of(&config.loom)));
+    let s3 = Rc::new(S3::new(blobs.clone(), s3::Settings::of(&config.s3)));
+    blobs.set_limits(blob_limits(&config));
+    let vblob = Vblob::new(blobs.clone(), vblob::Settings::of(&config.vblob), parts.accounts);
+    let vblob = Rc::new(vblob);
     let admin = Rc::new(Admin::new(parts.metrics, parts.vitals));
     let doors = Doors::new(&config, &shard, metrics.clone());
     // Health is asked for above all when the dialects are full or draining: it has doors of its own.
@@ -107,12 +132,18 @@ pub async fn serve(parts: Parts, unparks: Vec<Arc<Unpark>>) {
             match section {
                 "admin" => side_doors.open(socket, admin.clone()),
                 "loom" => doors.open(socket, loom.clone()),
+                "s3" => doors.open(socket, s3.clone()),
+                "vblob" => doors.open(socket, vblob.clone()),
                 other => unreachable!("{other} is bound but not built"),
             }
         }
     }
+    let put = blobs.clone();
     watch(&parts.control, &doors, &vitals, &store, &streams, &metrics, move |config| {
-        loom.reload(Settings::of(&config.loom))
+        loom.reload(Settings::of(&config.loom));
+        s3.reload(s3::Settings::of(&config.s3));
+        put.set_limits(blob_limits(config));
+        vblob.reload(vblob::Settings::of(&config.vblob));
     });
     vitals.set_stage(Stage::Serving);
     let _ = parts.serves.send(());
@@ -128,6 +159,7 @@ pub async fn serve(parts: Parts, unparks: Vec<Arc<Unpark>>) {
     doors.cut.close();
     doors.gate.closed().await;
     streams.drain().await;
+    blobs.drain().await;
     store.finish(Duration::from(config.drain_timeout) + LAST_CHECKPOINT).await;
     if let Err(error) = store.close().await {
         tracing::error!(%error, "the store did not close cleanly; recovery will settle it");
@@ -135,6 +167,17 @@ pub async fn serve(parts: Parts, unparks: Vec<Arc<Unpark>>) {
     side_doors.gate.close();
     side_doors.cut.close();
     side_doors.gate.closed().await;
+}
+
+/// What the doors to blobs allow them together: there is one store behind all of them, so the narrowest counts.
+fn blob_limits(config: &Config) -> blob::Limits {
+    let some = |value: u64| Some(value).filter(|value| *value > 0);
+    let (vblob, s3) = (&config.vblob, &config.s3);
+    let quotas = [(vblob.enabled, vblob.quota), (s3.enabled, s3.quota)];
+    blob::Limits {
+        bytes: quotas.iter().filter(|(served, _)| *served).filter_map(|(_, quota)| some(quota.bytes())).min(),
+        blobs: some(vblob.object_limit).filter(|_| vblob.enabled),
+    }
 }
 
 /// The listeners of a shard and what bounds them.

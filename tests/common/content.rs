@@ -19,6 +19,21 @@ pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// The MD5 of some bytes, in hex: what an entity tag of a blob is.
+pub fn md5(bytes: &[u8]) -> String {
+    md5::Md5::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A number from the environment, in decimal or as `0x…`.
+pub fn number_from(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    let parsed = match text.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(&hex.replace('_', ""), 16),
+        None => text.parse(),
+    };
+    Some(parsed.unwrap_or_else(|_| panic!("{variable}={text} is no number")))
+}
+
 /// Where two byte strings part, told in a sentence.
 pub fn difference(left: &[u8], right: &[u8]) -> String {
     let common = left.iter().zip(right).take_while(|(a, b)| a == b).count();

@@ -31,6 +31,8 @@ pub struct Setup {
     limits: String,
     loom: String,
     loom_listen: String,
+    vblob: Option<String>,
+    s3: Option<String>,
     admin_listen: String,
 }
 
@@ -43,6 +45,8 @@ impl Default for Setup {
             limits: String::new(),
             loom: String::new(),
             loom_listen: "\"127.0.0.1:0\"".to_owned(),
+            vblob: None,
+            s3: None,
             admin_listen: "\"127.0.0.1:0\"".to_owned(),
         }
     }
@@ -88,6 +92,22 @@ impl Setup {
         self
     }
 
+    /// Serves vblob, with these lines in `[vblob]`.
+    pub fn vblob(mut self, lines: &str) -> Self {
+        let section = self.vblob.get_or_insert_default();
+        section.push_str(lines);
+        section.push('\n');
+        self
+    }
+
+    /// Serves s3, with these lines in `[s3]`.
+    pub fn s3(mut self, lines: &str) -> Self {
+        let section = self.s3.get_or_insert_default();
+        section.push_str(lines);
+        section.push('\n');
+        self
+    }
+
     /// The TOML value of `admin.listen`.
     pub fn admin_listen(mut self, toml: &str) -> Self {
         toml.clone_into(&mut self.admin_listen);
@@ -96,8 +116,18 @@ impl Setup {
 
     /// The configuration file for a data directory.
     pub fn toml(&self, data_dir: &Path) -> String {
-        let off: String = ["vblob", "s3", "ion", "serpentine", "micro"]
-            .map(|dialect| format!("[{dialect}]\nenabled = false\n"))
+        let served = [
+            ("vblob", &self.vblob),
+            ("s3", &self.s3),
+            ("ion", &None),
+            ("serpentine", &None),
+            ("micro", &None),
+        ];
+        let others: String = served
+            .map(|(dialect, section)| match section {
+                Some(lines) => format!("[{dialect}]\nlisten = \"127.0.0.1:0\"\n{lines}"),
+                None => format!("[{dialect}]\nenabled = false\n"),
+            })
             .concat();
         let segment_size = match self.top.contains("segment_size") {
             true => "",
@@ -105,7 +135,7 @@ impl Setup {
         };
         format!(
             "data_dir = \"{}\"\nshards = {}\ndurability = \"{}\"\n{segment_size}{}\n\
-             [admin]\nlisten = {}\n[limits]\n{}\n[loom]\nlisten = {}\n{}\n{off}",
+             [admin]\nlisten = {}\n[limits]\n{}\n[loom]\nlisten = {}\n{}\n{others}",
             data_dir.display(),
             self.shards,
             self.durability,
@@ -158,6 +188,18 @@ impl Daemon {
     #[track_caller]
     pub fn loom(&self) -> &str {
         self.listener("loom")
+    }
+
+    /// Where vblob listens.
+    #[track_caller]
+    pub fn vblob(&self) -> &str {
+        self.listener("vblob")
+    }
+
+    /// Where s3 listens.
+    #[track_caller]
+    pub fn s3(&self) -> &str {
+        self.listener("s3")
     }
 
     /// Where the admin endpoints listen.

@@ -13,7 +13,9 @@ pub mod http;
 pub mod loom;
 pub mod proc;
 pub mod prometheus;
+pub mod s3;
 pub mod seccomp;
+pub mod vblob;
 pub mod wait;
 
 pub use content::{bytes_of, sha256};

@@ -1,0 +1,61 @@
+//! Numbers and texts from queries, or the fault that says what would be accepted.
+//!
+//! Pure; runs on the connection's shard.
+
+use super::fault::Fault;
+use crate::net::http::RequestHead;
+use crate::net::http::target::Param;
+
+/// The value that `key` has in the query; an empty one is as if it were not there.
+pub fn text(head: &RequestHead, key: &str) -> Option<Box<[u8]>> {
+    let value = Param::find(head.query(), key).value()?;
+    (!value.is_empty()).then(|| value.into_owned().into())
+}
+
+/// Whether `key` stands in the query.
+pub fn is_present(head: &RequestHead, key: &str) -> bool {
+    Param::find(head.query(), key).is_present()
+}
+
+/// The number that `key` has in the query; `default` without one, and never more than `max`.
+pub fn number(head: &RequestHead, key: &str, default: usize, max: usize) -> Result<usize, Fault> {
+    match text(head, key) {
+        None => Ok(default),
+        Some(value) => {
+            decimal(&value).map(|value| usize::try_from(value).unwrap_or(max).min(max)).ok_or_else(|| {
+                Fault::argument(key, format!("Provided {key} not an integer or within integer range"))
+            })
+        }
+    }
+}
+
+/// Whether keys are to be percent-encoded in documents.
+pub fn encodes(head: &RequestHead) -> Result<bool, Fault> {
+    match text(head, "encoding-type").as_deref() {
+        None => Ok(false),
+        Some(b"url") => Ok(true),
+        Some(_) => Err(Fault::argument("encoding-type", "Invalid Encoding Method specified in Request")),
+    }
+}
+
+/// Digits and nothing else; more than fits into 31 bits is no count.
+pub fn decimal(text: &[u8]) -> Option<u64> {
+    if text.is_empty() || text.len() > 19 || !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_digits() {
+        assert_eq!(decimal(b"0"), Some(0));
+        assert_eq!(decimal(b"0010"), Some(10));
+        for text in [&b""[..], b"-1", b"+1", b" 1", b"1.5", b"99999999999999999999", b"\xff"] {
+            assert_eq!(decimal(text), None, "{}", text.escape_ascii());
+        }
+    }
+}

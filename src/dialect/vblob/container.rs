@@ -1,0 +1,47 @@
+//! `GET /`, `PUT` and `DELETE /:container`.
+//!
+//! Lives on: the connection's shard.
+
+use super::Vblob;
+use super::answer::{self, Halt, NAMESPACE, Refusal};
+use crate::codec::time::Rfc3339;
+use crate::codec::xml::Xml;
+use crate::net::http::Status;
+use crate::net::http::exchange::{Exchange, Framing};
+
+/// Where live streams are seen as files: nobody's to make.
+const RESERVED: &str = "streams";
+
+/// All containers, in the order of their names.
+pub async fn list(vblob: &Vblob, exchange: &mut Exchange) -> Result<(), Halt> {
+    let mut xml = Xml::in_namespace("ContainerList", NAMESPACE);
+    xml.open("Containers");
+    for container in vblob.blobs.containers() {
+        let created = Rfc3339::at_ms(container.created_ms);
+        xml.open("Container")
+            .element("Name", &*container.name)
+            .element("CreationDate", created.as_str())
+            .close();
+    }
+    xml.close();
+    Ok(answer::xml(exchange, xml).await?)
+}
+
+/// Makes a container. One that is there already is as good.
+pub async fn create(vblob: &Vblob, exchange: &mut Exchange, name: &str) -> Result<(), Halt> {
+    if name == RESERVED {
+        return Err(Refusal::InvalidContainerName.into());
+    }
+    if vblob.blobs.create_container(name).await? {
+        tracing::info!(container = name, "container created");
+    }
+    exchange.begin(Status::OK, Framing::Empty).header("Location", format!("/{name}")).finish();
+    Ok(exchange.finish(&[]).await?)
+}
+
+/// Deletes an empty container.
+pub async fn delete(vblob: &Vblob, exchange: &mut Exchange, name: &str) -> Result<(), Halt> {
+    vblob.blobs.delete_container(name).await?;
+    tracing::info!(container = name, "container deleted");
+    Ok(answer::empty(exchange, Status::NO_CONTENT).await?)
+}
