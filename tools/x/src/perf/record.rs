@@ -159,9 +159,8 @@ impl Record {
     fn raw(&self) -> String {
         let mut text = String::from("case,round,measure,unit,value\n");
         for row in &self.rows {
-            // No word of ours has a comma or a quote in it.
-            assert!(!row.case.contains([',', '"']) && !row.measure.contains([',', '"']));
-            _ = writeln!(text, "{},{},{},{},{}", row.case, row.round, row.measure, row.unit, row.value);
+            let (case, measure) = (field(&row.case), field(row.measure));
+            _ = writeln!(text, "{case},{},{measure},{},{}", row.round, row.unit, row.value);
         }
         text
     }
@@ -235,6 +234,14 @@ fn number(value: f64) -> String {
     }
 }
 
+/// A field of a CSV file, RFC 4180: in quotes where it has to be.
+fn field(text: &str) -> String {
+    match text.contains([',', '"']) {
+        true => format!("\"{}\"", text.replace('"', "\"\"")),
+        false => text.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -266,5 +273,11 @@ mod tests {
         let page = record.readme("2026-01-02", "cargo x", &[("kernel", "6".into())]);
         assert!(page.contains("| case: median delay | 3 ms | 2.90 ms | missed |"), "{page}");
         assert!(page.contains("| case a: largest delay | 8 ms | 8 ms | kept |"), "{page}");
+    }
+
+    #[test]
+    fn a_field_with_a_comma_is_quoted() {
+        assert_eq!(field("pairs at 1000/s"), "pairs at 1000/s");
+        assert_eq!(field("pairs, \"one\" paused"), "\"pairs, \"\"one\"\" paused\"");
     }
 }
