@@ -26,6 +26,10 @@ pub struct Setup {
     pub loom: String,
     /// The only core it may run on.
     pub core: Option<usize>,
+    /// Who else listens, on ports of the kernel's choice.
+    pub dialects: &'static [&'static str],
+    /// Further keys of the configuration, as `MILLPOND_…` variables, and their values.
+    pub keys: &'static [(&'static str, &'static str)],
 }
 
 impl Setup {
@@ -38,6 +42,8 @@ impl Setup {
             durability: "sync",
             loom: "127.0.0.1:0".into(),
             core: None,
+            dialects: &[],
+            keys: &[],
         }
     }
 
@@ -46,16 +52,13 @@ impl Setup {
         let started = Instant::now();
         let mut child = cpu::pinned_to(self.core, || self.command().spawn())?;
         let stdout = child.stdout.take().expect("it is piped");
-        let mut daemon = Daemon { child, loom: String::new(), start_time: Duration::ZERO };
-        let mut ready = String::new();
-        BufReader::new(stdout).read_line(&mut ready)?;
+        let mut daemon = Daemon { child, ready: String::new(), start_time: Duration::ZERO };
+        BufReader::new(stdout).read_line(&mut daemon.ready)?;
         daemon.start_time = started.elapsed();
-        let address = ready.split_once("\"loom\":\"").and_then(|(_, rest)| rest.split_once('"'));
-        match address {
-            Some((address, _)) => daemon.loom = address.to_owned(),
-            None => return Err(io::Error::other(format!("the ready line is {ready:?}"))),
+        match daemon.address("loom") {
+            Some(_) => Ok(daemon),
+            None => Err(io::Error::other(format!("the ready line is {:?}", daemon.ready))),
         }
-        Ok(daemon)
     }
 
     fn command(&self) -> Command {
@@ -68,9 +71,15 @@ impl Setup {
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
         // Their default ports may be somebody else's, and nothing here asks them.
-        for dialect in ["VBLOB", "S3", "ION", "SERPENTINE", "MICRO"] {
-            command.env(format!("MILLPOND_{dialect}_ENABLED"), "false");
+        for dialect in ["vblob", "s3", "ion", "serpentine", "micro"] {
+            let section = format!("MILLPOND_{}", dialect.to_uppercase());
+            let is_wanted = self.dialects.contains(&dialect);
+            command.env(format!("{section}_ENABLED"), is_wanted.to_string());
+            if is_wanted {
+                command.env(format!("{section}_LISTEN"), "127.0.0.1:0");
+            }
         }
+        command.envs(self.keys.iter().copied());
         command
     }
 }
@@ -78,7 +87,8 @@ impl Setup {
 /// A running daemon.
 pub struct Daemon {
     child: Child,
-    loom: String,
+    /// The line that names its listeners.
+    ready: String,
     start_time: Duration,
 }
 
@@ -101,7 +111,13 @@ impl Daemon {
 
     /// Where its loom listener is.
     pub fn loom(&self) -> &str {
-        &self.loom
+        self.address("loom").expect("a daemon that started has named it")
+    }
+
+    /// Where the listener of a dialect is, or of `admin`; `None` unless it listens at one address.
+    pub fn address(&self, dialect: &str) -> Option<&str> {
+        let (_, rest) = self.ready.split_once(&format!("\"{dialect}\":\""))?;
+        rest.split_once('"').map(|(address, _)| address)
     }
 
     /// From the start of the process to its ready line.
@@ -140,7 +156,12 @@ impl Scratch {
 
     /// The data directory in it.
     pub fn data(&self) -> PathBuf {
-        self.0.join("data")
+        self.path().join("data")
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.0
     }
 }
 

@@ -114,7 +114,7 @@ fn read_answer(answer: &[u8]) -> Option<(u16, Vec<u8>)> {
     let (head, len) = Head::read(answer)?;
     let body = &answer[len..];
     match head.field("content-length") {
-        Some(length) => (body.len() == length.parse().ok()?).then(|| (head.status, body.to_vec())),
+        Some(length) => (body.len() == length.parse::<usize>().ok()?).then(|| (head.status, body.to_vec())),
         None if head.field("transfer-encoding") == Some("chunked") => Some((head.status, unchunk(body)?)),
         None => body.is_empty().then_some((head.status, Vec::new())),
     }

@@ -58,6 +58,9 @@ pub struct AppendArgs {
     /// Ask so often how much is durable, which measures the commit latency
     #[arg(long, value_name = "TIME", value_parser = units::period)]
     pub poll_durable: Option<Duration>,
+    /// The server acknowledges from the page cache, so a stream may be complete before all of it is durable
+    #[arg(long, conflicts_with_all = ["synced", "poll_durable"])]
+    pub cached: bool,
     /// Afterwards read everything and check every record
     #[arg(long)]
     pub read_back: bool,

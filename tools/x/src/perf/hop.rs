@@ -33,7 +33,7 @@ pub fn run(root: &Path, options: &Options) -> io::Result<Record> {
          shards are never idle, and questions come at random moments.",
     );
     for round in 0..options.rounds(5, 1) {
-        for hop in hops(root, options.smoke)? {
+        for hop in hops(root, options.short)? {
             record.round(
                 &hop.case,
                 round,
@@ -48,8 +48,8 @@ pub fn run(root: &Path, options: &Options) -> io::Result<Record> {
     }
     record.checked("every question was answered once, and no answer was older than its question");
     let loaded: Vec<String> = record.cases().into_iter().filter(|case| case.starts_with(LOADED)).collect();
-    // The few hops of a smoke run are those of a shard that has just begun.
-    for case in loaded.iter().filter(|_| !options.smoke) {
+    // The few hops of a short run are those of a shard that has just begun.
+    for case in loaded.iter().filter(|_| !options.short) {
         record.median_at_most(case, "p99", HOP_MAX_US);
     }
     match loaded.is_empty() {
@@ -58,11 +58,11 @@ pub fn run(root: &Path, options: &Options) -> io::Result<Record> {
     }
 }
 
-fn hops(root: &Path, smoke: bool) -> io::Result<Vec<Hop>> {
+fn hops(root: &Path, short: bool) -> io::Result<Vec<Hop>> {
     command("cargo", &[&BENCH[..], &["--no-run"]].concat()).map_err(io::Error::other)?;
     let mut bench = Command::new("chrt");
     bench.args(["--fifo", "1", "cargo"]).args(BENCH).current_dir(root);
-    if smoke {
+    if short {
         bench.env("MILLPOND_BENCH_SMOKE", "1");
     }
     let output = bench.output()?;

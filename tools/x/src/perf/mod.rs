@@ -8,6 +8,8 @@ mod idle;
 mod logpipe;
 pub mod machine;
 pub mod options;
+mod paired;
+mod plot;
 pub mod record;
 
 use std::{io, path::Path};
@@ -15,42 +17,95 @@ use std::{io, path::Path};
 use crate::command;
 use machine::Machine;
 use options::Options;
+use paired::Bench;
 use record::Record;
 
 /// What can be measured.
 struct Scenario {
     name: &'static str,
     about: &'static str,
-    run: fn(&Path, &Options) -> io::Result<Record>,
+    run: Run,
+}
+
+enum Run {
+    /// By its own means.
+    Alone(fn(&Path, &Options) -> io::Result<Record>),
+    /// In pairs with other servers; see [`paired`]. The first is the title.
+    Paired(&'static str, fn(&mut Bench<'_>) -> io::Result<()>),
 }
 
 const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "logpipe",
         about: "real log text through `millpond pipe` to three live `millpond tail`, with a SIGKILL half-way",
-        run: logpipe::run,
+        run: Run::Alone(logpipe::run),
     },
     Scenario {
         name: "fanout",
         about: "one stream to 1,000 and to 100 live readers: delay, CPU per delivery, memory, a paused reader",
-        run: fanout::run,
+        run: Run::Alone(fanout::run),
     },
     Scenario {
         name: "idle",
         about: "what a daemon costs that has nothing to do, and how soon it serves",
-        run: idle::run,
+        run: Run::Alone(idle::run),
     },
     Scenario {
         name: "hop",
         about: "a message from shard to shard, between shards at rest and under load",
-        run: hop::run,
+        run: Run::Alone(hop::run),
+    },
+    Scenario {
+        name: "small",
+        about: "small fixed answers on 1, 8 and 64 connections, against nginx",
+        run: Run::Paired("Small fixed answers", paired::small::answers),
+    },
+    Scenario {
+        name: "pipelined",
+        about: "small fixed answers, 16 requests under way on each connection, against nginx",
+        run: Run::Paired("Pipelined requests", paired::small::pipelined),
+    },
+    Scenario {
+        name: "append",
+        about: "records into streams, acknowledged from the page cache, against redis XADD and NATS JetStream",
+        run: Run::Paired("Appending, page cache", paired::append::cached),
+    },
+    Scenario {
+        name: "append-synced",
+        about: "records into streams, acknowledged from the disk, against redis XADD with appendfsync always",
+        run: Run::Paired("Appending, synced", paired::append::synced),
+    },
+    Scenario {
+        name: "tail",
+        about: "one stream to 100 live readers at 5,000 records/s, against NATS core",
+        run: Run::Paired("Many readers of one stream", paired::tail::fan_out),
+    },
+    Scenario {
+        name: "read-short",
+        about: "complete streams of 1 KiB and 64 KiB, against nginx and static files",
+        run: Run::Paired("Reading short streams", paired::read::short),
+    },
+    Scenario {
+        name: "read-long",
+        about: "complete streams of 64 MiB and 1 GiB, against nginx under the same congestion control",
+        run: Run::Paired("Reading long streams", paired::read::long),
+    },
+    Scenario {
+        name: "read-host",
+        about: "complete streams of 64 MiB and 1 GiB, against nginx with the host's congestion control",
+        run: Run::Paired("Reading long streams, each as it comes", paired::read::host),
+    },
+    Scenario {
+        name: "cold",
+        about: "small answers beside a reader of 1 GiB that is not in memory, against nginx",
+        run: Run::Paired("The neighbour of a cold read", paired::cold::neighbour),
     },
 ];
 
 /// One line per scenario.
 pub fn list() {
     for scenario in SCENARIOS {
-        println!("{:10} {}", scenario.name, scenario.about);
+        println!("{:13} {}", scenario.name, scenario.about);
     }
     println!("{}", options::USAGE);
 }
@@ -62,10 +117,22 @@ pub fn measure(root: &Path, name: &str, words: &[&str]) -> Result<(), String> {
         format!("there is no scenario {name:?}; there are {}", names.join(", "))
     })?;
     let options = Options::of(words)?;
+    // One after the other: together they would be built with each other's features.
     command("cargo", &["build", "--release"])?;
+    if matches!(scenario.run, Run::Paired(..)) {
+        command("cargo", &["build", "--release", "--package", "gale"])?;
+    }
     let told = |why: io::Error| format!("{name}: {why}");
     let command_line = format!("cargo x perf {name} {}", words.join(" "));
     let machine = Machine::prepare(options.record).map_err(told)?;
-    let record = (scenario.run)(root, &options).map_err(told)?;
-    record.keep(root, options.record, command_line.trim_end(), &machine).map_err(told)
+    let record = match scenario.run {
+        Run::Alone(run) => run(root, &options),
+        Run::Paired(title, cases) => paired::run(
+            root,
+            &options,
+            Record::new(scenario.name, title, format!("Measures {}.", scenario.about)),
+            cases,
+        ),
+    };
+    record.map_err(told)?.keep(root, options.record, command_line.trim_end(), &machine).map_err(told)
 }

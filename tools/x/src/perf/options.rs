@@ -7,22 +7,24 @@ use std::path::PathBuf;
 /// The words that every run takes.
 pub const USAGE: &str = "\
 options of `cargo x perf SCENARIO`:
-  --smoke         seconds instead of minutes: shows that the tool works, proves nothing
+  --short         seconds instead of minutes: shows that the tool works, proves nothing
   --record        keep the run in perf/runs instead of target/perf; waits for a quiet machine
   --rounds N      rounds of each case
-  --seconds N     length of a round (fanout, idle)
+  --seconds N     length of a round (fanout, idle, paired scenarios)
+  --case TEXT     only the cases whose names hold this (paired scenarios)
   --bytes SIZE    length of the stream, such as 1GiB (logpipe)
   --log FILE      log text to send, instead of what the run collects (logpipe)";
 
 /// How a run is made.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Options {
-    pub smoke: bool,
+    pub short: bool,
     pub record: bool,
     pub rounds: Option<u32>,
     pub seconds: Option<u64>,
     pub bytes: Option<u64>,
     pub log: Option<PathBuf>,
+    pub case: Option<String>,
 }
 
 impl Options {
@@ -33,29 +35,30 @@ impl Options {
         while let Some(word) = words.next() {
             let mut value = || words.next().copied().ok_or_else(|| format!("{word} needs a value\n{USAGE}"));
             match *word {
-                "--smoke" => options.smoke = true,
+                "--short" => options.short = true,
                 "--record" => options.record = true,
                 "--rounds" => options.rounds = Some(positive(value()?)?),
                 "--seconds" => options.seconds = Some(positive(value()?)?.into()),
                 "--bytes" => options.bytes = Some(size(value()?)?),
                 "--log" => options.log = Some(value()?.into()),
+                "--case" => options.case = Some(value()?.into()),
                 _ => return Err(format!("{word:?} is not understood\n{USAGE}")),
             }
         }
-        match options.smoke && options.record {
-            true => Err("a smoke run is not worth keeping: --smoke or --record, not both".into()),
+        match options.short && options.record {
+            true => Err("a short run is not worth keeping: --short or --record, not both".into()),
             false => Ok(options),
         }
     }
 
     /// How many rounds, unless told.
-    pub fn rounds(&self, full: u32, smoke: u32) -> u32 {
-        self.rounds.unwrap_or(if self.smoke { smoke } else { full })
+    pub fn rounds(&self, full: u32, short: u32) -> u32 {
+        self.rounds.unwrap_or(if self.short { short } else { full })
     }
 
     /// How long a round takes, unless told.
-    pub fn seconds(&self, full: u64, smoke: u64) -> u64 {
-        self.seconds.unwrap_or(if self.smoke { smoke } else { full })
+    pub fn seconds(&self, full: u64, short: u64) -> u64 {
+        self.seconds.unwrap_or(if self.short { short } else { full })
     }
 }
 
@@ -82,7 +85,7 @@ mod tests {
         let options = Options::of(&["--bytes", "64MiB", "--rounds", "3", "--record"]).expect("options");
         assert_eq!((options.bytes, options.rounds, options.record), (Some(64 << 20), Some(3), true));
         for words in
-            [&["--rounds"][..], &["--rounds", "0"], &["--bytes", "12"], &["--fast"], &["--smoke", "--record"]]
+            [&["--rounds"][..], &["--rounds", "0"], &["--bytes", "12"], &["--fast"], &["--short", "--record"]]
         {
             assert!(Options::of(words).is_err(), "{words:?}");
         }

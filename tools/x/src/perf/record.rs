@@ -1,4 +1,5 @@
-//! What a run leaves behind: `README.md` for people, `raw.csv` of every round, `summary.md` over all of them.
+//! What a run leaves behind: `README.md` for people, `raw.csv` of every round, `summary.md` over all of them, and
+//! `ratios.svg` where there are ratios.
 //!
 //! Invariant: the summary is computed from the rows that are kept, so anyone can compute it again.
 
@@ -8,13 +9,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::machine::{self, Machine};
+use super::{
+    machine::{self, Machine},
+    plot,
+};
 
 /// Everything about one run.
 pub struct Record {
     name: &'static str,
     title: &'static str,
-    purpose: &'static str,
+    purpose: String,
     checked: Vec<String>,
     remarks: Vec<String>,
     rows: Vec<Row>,
@@ -29,21 +33,52 @@ struct Row {
     value: f64,
 }
 
-/// Something that the run must keep below.
+/// Something that the run must keep.
 struct Limit {
     what: String,
     value: f64,
-    at_most: f64,
+    bound: Bound,
     unit: &'static str,
+}
+
+/// What a value must be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Bound {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+impl Bound {
+    /// Where it lies.
+    pub fn value(self) -> f64 {
+        match self {
+            Self::AtLeast(value) | Self::AtMost(value) => value,
+        }
+    }
+
+    /// Nothing that is not a number is kept.
+    fn is_kept(self, value: f64) -> bool {
+        match self {
+            Self::AtLeast(least) => value >= least,
+            Self::AtMost(most) => value <= most,
+        }
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Self::AtLeast(_) => "at least",
+            Self::AtMost(_) => "at most",
+        }
+    }
 }
 
 impl Record {
     /// An empty one.
-    pub fn new(name: &'static str, title: &'static str, purpose: &'static str) -> Self {
+    pub fn new(name: &'static str, title: &'static str, purpose: impl Into<String>) -> Self {
         Self {
             name,
             title,
-            purpose,
+            purpose: purpose.into(),
             checked: Vec::new(),
             remarks: Vec::new(),
             rows: Vec::new(),
@@ -68,6 +103,11 @@ impl Record {
             .map(|(measure, unit, value)| format!("{measure} {} {unit}", number(*value)))
             .collect();
         println!("{case}, round {round}: {}", shown.join(", "));
+        self.add(case, round, measures);
+    }
+
+    /// Adds what one round gave.
+    pub fn add(&mut self, case: &str, round: u32, measures: &[(&'static str, &'static str, f64)]) {
         let rows = measures.iter().map(|(measure, unit, value)| Row {
             case: case.to_owned(),
             round,
@@ -85,24 +125,32 @@ impl Record {
 
     /// Holds the largest value of a measure over all rounds of the cases that begin so against a limit.
     pub fn largest_at_most(&mut self, cases: &str, measure: &str, at_most: f64) {
-        self.hold("largest", cases, measure, at_most, |values| values.last().copied());
+        self.hold("largest", cases, measure, Bound::AtMost(at_most), |values| values.last().copied());
     }
 
     /// Holds the median of a measure over all rounds of the cases that begin so against a limit.
     pub fn median_at_most(&mut self, cases: &str, measure: &str, at_most: f64) {
-        self.hold("median", cases, measure, at_most, |values| Some(median(values)));
+        self.hold_median(cases, measure, Bound::AtMost(at_most));
     }
 
-    fn hold(&mut self, kind: &str, cases: &str, measure: &str, at_most: f64, of: fn(&[f64]) -> Option<f64>) {
+    /// The same against any limit.
+    pub fn hold_median(&mut self, cases: &str, measure: &str, bound: Bound) {
+        self.hold("median", cases, measure, bound, |values| Some(median(values)));
+    }
+
+    /// Holds a value that is in no row.
+    pub fn hold_value(&mut self, what: String, value: f64, bound: Bound, unit: &'static str) {
+        self.limits.push(Limit { what, value, bound, unit });
+    }
+
+    fn hold(&mut self, kind: &str, cases: &str, measure: &str, bound: Bound, of: fn(&[f64]) -> Option<f64>) {
         let rows = || self.rows.iter().filter(|row| row.case.starts_with(cases) && row.measure == measure);
         let value = of(&sorted(rows().map(|row| row.value))).expect("the measure was taken");
         let unit = rows().next().map_or("", |row| row.unit);
-        let what =
-            if cases.is_empty() { format!("{kind} {measure}") } else { format!("{cases}: {kind} {measure}") };
-        self.limits.push(Limit { what, value, at_most, unit });
+        self.hold_value(limit_name(kind, cases, measure), value, bound, unit);
     }
 
-    /// Writes the three files; an error when a limit was missed.
+    /// Writes the files; an error when a limit was missed.
     pub fn keep(&self, root: &Path, record: bool, command: &str, machine: &Machine) -> io::Result<()> {
         let date = machine::today();
         let folder: PathBuf =
@@ -111,6 +159,9 @@ impl Record {
         fs::write(folder.join("README.md"), self.readme(&date, command, &machine.describe()?))?;
         fs::write(folder.join("raw.csv"), self.raw())?;
         fs::write(folder.join("summary.md"), self.summary())?;
+        if let Some(picture) = self.picture() {
+            fs::write(folder.join("ratios.svg"), picture)?;
+        }
         println!("kept in {}", folder.strip_prefix(root).unwrap_or(&folder).display());
         let missed = self.missed();
         match missed.is_empty() {
@@ -120,13 +171,36 @@ impl Record {
     }
 
     fn missed(&self) -> Vec<String> {
-        let missed = self.limits.iter().filter(|limit| limit.value > limit.at_most);
+        let missed = self.limits.iter().filter(|limit| !limit.bound.is_kept(limit.value));
         missed
             .map(|limit| {
-                let (value, at_most) = (number(limit.value), number(limit.at_most));
-                format!("{} is {value} {}, above {at_most}", limit.what, limit.unit)
+                let Limit { what, value, bound, unit } = limit;
+                let side = if matches!(bound, Bound::AtMost(_)) { "above" } else { "below" };
+                format!("{what} is {} {unit}, {side} {}", number(*value), number(bound.value()))
             })
             .collect()
+    }
+
+    /// All ratios as a picture, if there are any.
+    fn picture(&self) -> Option<String> {
+        let ratios = || self.rows.iter().filter(|row| row.unit == RATIO);
+        let mut rows = Vec::new();
+        for case in distinct(ratios().map(|row| row.case.as_str())) {
+            let of_case = || ratios().filter(|row| row.case == case);
+            for measure in distinct(of_case().map(|row| row.measure)) {
+                let ratios = sorted(of_case().filter(|row| row.measure == measure).map(|row| row.value));
+                let name = limit_name("median", case, measure);
+                let goal =
+                    self.limits.iter().find(|limit| limit.what == name).map(|limit| limit.bound.value());
+                rows.push(plot::Row {
+                    label: format!("{case}: {measure}"),
+                    median: median(&ratios),
+                    ratios,
+                    goal,
+                });
+            }
+        }
+        (!rows.is_empty()).then(|| plot::svg(&format!("{}: ratios of pairs", self.title), &rows))
     }
 
     fn readme(&self, date: &str, command: &str, machine: &[(&str, String)]) -> String {
@@ -139,18 +213,18 @@ impl Record {
         section(&mut page, "How it was done", &self.remarks, "");
         section(&mut page, "What was checked", &self.checked, "Nothing but the limits.");
         page.push_str("\n## Result\n\nAll rounds: [raw.csv](raw.csv). Medians: [summary.md](summary.md).\n");
-        if !self.limits.is_empty() {
-            page.push_str("\n| limit | value | at most | |\n|---|---:|---:|---|\n");
-        }
-        for limit in &self.limits {
-            let verdict = if limit.value > limit.at_most { "missed" } else { "kept" };
-            let (value, at_most) = (number(limit.value), number(limit.at_most));
-            _ = writeln!(
-                page,
-                "| {} | {value} {unit} | {at_most} {unit} | {verdict} |",
-                limit.what,
-                unit = limit.unit
+        if self.rows.iter().any(|row| row.unit == RATIO) {
+            page.push_str(
+                "\n![Ratios of all pairs; a triangle is what the median has to reach](ratios.svg)\n",
             );
+        }
+        if !self.limits.is_empty() {
+            page.push_str("\n| limit | value | must be | |\n|---|---:|---:|---|\n");
+        }
+        for Limit { what, value, bound, unit } in &self.limits {
+            let verdict = if bound.is_kept(*value) { "kept" } else { "missed" };
+            let (value, limit) = (number(*value), number(bound.value()));
+            _ = writeln!(page, "| {what} | {value} {unit} | {} {limit} {unit} | {verdict} |", bound.words());
         }
         section(&mut page, "Where it lost", &self.missed(), "No limit was missed.");
         page
@@ -184,6 +258,13 @@ impl Record {
     }
 }
 
+/// The unit of what a picture is made of.
+pub const RATIO: &str = "ratio";
+
+fn limit_name(kind: &str, cases: &str, measure: &str) -> String {
+    if cases.is_empty() { format!("{kind} {measure}") } else { format!("{cases}: {kind} {measure}") }
+}
+
 fn section(page: &mut String, title: &str, lines: &[String], otherwise: &str) {
     if lines.is_empty() && otherwise.is_empty() {
         return;
@@ -208,14 +289,15 @@ fn distinct<'a>(words: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     found
 }
 
-fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
+/// In the order of their size.
+pub fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     values
 }
 
 /// Of sorted values; the mean of the middle two where there are two.
-fn median(values: &[f64]) -> f64 {
+pub fn median(values: &[f64]) -> f64 {
     let middle = values.len() / 2;
     match values.len() % 2 {
         0 => f64::midpoint(values[middle - 1], values[middle]),
@@ -271,8 +353,26 @@ mod tests {
         record.median_at_most("case", "delay", 2.9);
         assert_eq!(record.missed(), ["case: median delay is 3 ms, above 2.90"]);
         let page = record.readme("2026-01-02", "cargo x", &[("kernel", "6".into())]);
-        assert!(page.contains("| case: median delay | 3 ms | 2.90 ms | missed |"), "{page}");
-        assert!(page.contains("| case a: largest delay | 8 ms | 8 ms | kept |"), "{page}");
+        assert!(page.contains("| case: median delay | 3 ms | at most 2.90 ms | missed |"), "{page}");
+        assert!(page.contains("| case a: largest delay | 8 ms | at most 8 ms | kept |"), "{page}");
+    }
+
+    #[test]
+    fn what_is_no_number_keeps_no_limit() {
+        for bound in [Bound::AtLeast(1.0), Bound::AtMost(1.0)] {
+            assert!(bound.is_kept(1.0) && !bound.is_kept(f64::NAN));
+        }
+        assert!(!Bound::AtLeast(1.0).is_kept(0.5) && !Bound::AtMost(1.0).is_kept(1.5));
+    }
+
+    #[test]
+    fn ratios_make_a_picture_and_other_measures_do_not() {
+        let mut record = record();
+        assert_eq!(record.picture(), None);
+        record.round("case c", 0, &[("delay", RATIO, 0.5)]);
+        record.hold_median("case c", "delay", Bound::AtMost(0.8));
+        assert!(record.picture().is_some_and(|picture| picture.contains("goal 0.8")));
+        assert!(record.readme("2026-01-02", "cargo x", &[]).contains("ratios.svg"));
     }
 
     #[test]

@@ -80,7 +80,7 @@ pub fn run(root: &Path, options: &Options) -> io::Result<Record> {
 /// Two rounds each, which differ in one reader that asks for everything and does not read: at the rate that fills both
 /// cores, and at one that leaves them room, where a delay is the daemon's and not a queue's.
 fn pairs(record: &mut Record, binary: &Path, options: &Options) -> io::Result<()> {
-    let seconds = options.seconds.unwrap_or(if options.smoke { 2 } else { 6 });
+    let seconds = options.seconds.unwrap_or(if options.short { 2 } else { 6 });
     record.remark(format!(
         "Pairs: rounds of {seconds} s without and with one more reader that leaves {} MiB and all messages unread; the \
          order changes from pair to pair, one daemon for all.",
@@ -91,7 +91,7 @@ fn pairs(record: &mut Record, binary: &Path, options: &Options) -> io::Result<()
     for (readers, per_second) in PAIRS {
         let case = format!("pairs of {readers} readers at {per_second}/s");
         let mut ratios = Vec::new();
-        for pair in 0..options.rounds.map_or(if options.smoke { 2 } else { 7 }, |rounds| rounds.max(2)) {
+        for pair in 0..options.rounds.map_or(if options.short { 2 } else { 7 }, |rounds| rounds.max(2)) {
             let mut p99 = [0.0; 2];
             for paused in if pair % 2 == 0 { [false, true] } else { [true, false] } {
                 let which = if paused { "with a paused one" } else { "without" };

@@ -46,7 +46,7 @@ pub fn run(root: &Path, options: &Options) -> io::Result<Record> {
         "Shows that a log which goes through `millpond pipe` reaches every `millpond tail` whole and once, although \
          the daemon is killed half-way, and what that costs.",
     );
-    let bytes = options.bytes.unwrap_or(if options.smoke { 64 << 20 } else { 1 << 30 });
+    let bytes = options.bytes.unwrap_or(if options.short { 64 << 20 } else { 1 << 30 });
     let text = Arc::new(Text::collect(root, options.log.as_deref())?);
     let sources: Vec<String> =
         text.sources().iter().map(|(name, len)| format!("{name} ({len} bytes)")).collect();
