@@ -33,7 +33,7 @@ use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 /// Sections that this version serves.
-const AVAILABLE: &[&str] = &["admin", "loom", "vblob", "s3"];
+const AVAILABLE: &[&str] = &["admin", "loom", "vblob", "s3", "serpentine"];
 
 /// Serves until a signal ends it. `ready_fd` gets one JSON line once everything serves.
 pub fn serve(config: Config, ready_fd: Option<i32>) -> ExitCode {
@@ -97,8 +97,23 @@ fn bind_all(config: &Config, shards: usize) -> Result<Vec<Bound>, String> {
         }
         if service.enabled {
             let congestion = &config.net.loopback_congestion;
-            bound.push(listen::bind(&service, shards, congestion).map_err(|error| error.to_string())?);
+            let key = format!("{}.listen", service.name);
+            let listen = service.listen;
+            bound.push(
+                listen::bind(service.name, &key, listen, shards, congestion)
+                    .map_err(|error| error.to_string())?,
+            );
         }
+    }
+    let further = config.serpentine.listener.iter().filter(|_| config.serpentine.enabled);
+    let further = further.enumerate().map(|(index, listener)| {
+        ("serpentine", format!("serpentine.listener[{index}].listen"), &listener.listen)
+    });
+    let proxies = config.proxy.iter().enumerate();
+    let proxies = proxies.map(|(index, proxy)| ("proxy", format!("proxy[{index}].listen"), &proxy.listen));
+    for (name, key, listen) in further.chain(proxies) {
+        let congestion = &config.net.loopback_congestion;
+        bound.push(listen::bind(name, &key, listen, shards, congestion).map_err(|error| error.to_string())?);
     }
     Ok(bound)
 }
@@ -186,12 +201,16 @@ pub fn in_use(dir: &Path) -> String {
 
 /// `{"admin":"127.0.0.1:9400","loom":["127.0.0.1:3060","unix:/run/loom"]}`
 fn ready_line(bound: &[Bound]) -> String {
-    let mut line = serde_json::Map::new();
+    let mut line: serde_json::Map<String, serde_json::Value> = serde_json::Map::new();
     for Bound { name, addresses, .. } in bound {
-        let mut shown: Vec<serde_json::Value> =
-            addresses.iter().map(|address| address.to_string().into()).collect();
-        let value = if shown.len() == 1 { shown.remove(0) } else { shown.into() };
-        line.insert((*name).to_owned(), value);
+        for address in addresses {
+            let address = address.to_string().into();
+            match line.get_mut(*name) {
+                None => drop(line.insert((*name).to_owned(), address)),
+                Some(serde_json::Value::Array(all)) => all.push(address),
+                Some(one) => *one = vec![one.take(), address].into(),
+            }
+        }
     }
     serde_json::Value::Object(line).to_string()
 }

@@ -17,7 +17,7 @@ fn on_a_small_disk(dir: &std::path::Path, mib: u32) -> (Started, String) {
     let config = dir.join("millpond.toml");
     let toml = format!(
         "data_dir = \"{}\"\nshards = 1\nsegment_size = \"16MiB\"\n[admin]\nlisten = \"127.0.0.1:0\"\n\
-         [loom]\nlisten = \"127.0.0.1:0\"\n",
+         [loom]\nlisten = \"127.0.0.1:0\"\n[serpentine]\nenabled = false\n",
         data.display()
     );
     std::fs::write(&config, toml).expect("the configuration can be written");

@@ -107,6 +107,13 @@ impl Rules<'_, '_> {
                 );
             }
         }
+        if config.serpentine.enabled && self.all_read("serpentine.listener[") {
+            for (index, listener) in config.serpentine.listener.iter().enumerate() {
+                let key = format!("serpentine.listener[{index}].listen");
+                self.demand(!listener.listen.is_empty(), &key, "[]", "no address", Listen::ACCEPTED);
+                wanted.extend(listener.listen.iter().map(|listen| (key.clone(), listen)));
+            }
+        }
         let proxies = if self.all_read("proxy[") { &config.proxy[..] } else { &[] };
         for (index, proxy) in proxies.iter().enumerate() {
             wanted.extend(proxy.listen.iter().map(|listen| (format!("proxy[{index}].listen"), listen)));
@@ -141,6 +148,7 @@ impl Rules<'_, '_> {
             ("loom.tls", config.loom.enabled, &config.loom.tls),
             ("vblob.tls", config.vblob.enabled, &config.vblob.tls),
             ("s3.tls", config.s3.enabled, &config.s3.tls),
+            ("serpentine.tls", config.serpentine.enabled, &config.serpentine.tls),
         ];
         for (section, _, tls) in without.into_iter().filter(|(_, enabled, tls)| *enabled && tls.is_set()) {
             let (key, path) = first_file(section, tls);
@@ -150,7 +158,6 @@ impl Rules<'_, '_> {
         }
         let sections = [
             ("ion.tls", config.ion.enabled, &config.ion.tls),
-            ("serpentine.tls", config.serpentine.enabled, &config.serpentine.tls),
             ("micro.tls", config.micro.enabled, &config.micro.tls),
         ];
         for (section, _, tls) in sections.into_iter().filter(|(_, enabled, tls)| *enabled && tls.is_set()) {
@@ -363,6 +370,20 @@ impl Rules<'_, '_> {
         self.absolute("serpentine.containerd_socket", &serpentine.containerd_socket);
         for path in serpentine.backends.values() {
             self.absolute("serpentine.backends", path);
+        }
+        if !self.all_read("serpentine.listener[") || self.failed("serpentine.backends") {
+            return;
+        }
+        let names: Vec<String> = serpentine.backends.keys().map(|name| format!("{name:?}")).collect();
+        let accepted = match names.len() {
+            0 => "a name from serpentine.backends, which is empty".to_owned(),
+            _ => format!("a name from serpentine.backends: {}", names.join(", ")),
+        };
+        for (index, listener) in serpentine.listener.iter().enumerate() {
+            let Some(name) = &listener.backend else { continue };
+            let key = format!("serpentine.listener[{index}].backend");
+            let fits = serpentine.backends.contains_key(name);
+            self.demand(fits, &key, format!("{name:?}"), "no such backend", &accepted);
         }
     }
 

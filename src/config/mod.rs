@@ -34,7 +34,7 @@ pub use listen::{Listen, ListenError, Wanted};
 pub use secret::Secret;
 pub use sections::{
     AccessKey, Admin, Blob, Config, Doors, Ion, IonModule, Kind, Limits, Loom, Micro, Net, Proxy, Remote,
-    RemoteS3, Retention, S3, Serpentine, Service, Tls, Vblob,
+    RemoteS3, Retention, S3, Serpentine, SerpentineListener, Service, Tls, Vblob,
 };
 pub use sources::Sources;
 pub use units::{ByteSize, Period, UnitError};
@@ -261,8 +261,11 @@ mod tests {
                 format!("{line}\n")
             })
             .collect();
+        // The listener of the example names a backend that the example only has in a comment.
+        let text = text.replace("backends = {}", "backends = { docker = \"/run/docker.sock\" }");
         let config = load(&text);
         assert_eq!((config.ion.module.len(), config.proxy.len()), (1, 1));
+        assert_eq!(config.serpentine.listener.len(), 1);
         assert_eq!(config.ion.module[0].listen, [Listen::loopback(8090)]);
         assert!(config.ion.module[0].secret.as_ref().is_some_and(|secret| secret.matches(b"change me")));
         assert_eq!(config.proxy[0].to, Listen::Unix("/run/app.sock".into()));
@@ -456,6 +459,18 @@ mod tests {
         (
             "[serpentine]\nallow_uids = [-1]",
             "F:2: serpentine.allow_uids = -1: out of range; accepted: a whole number from 0 to 4294967295",
+        ),
+        (
+            "[serpentine]\nbackends = { docker = \"/d\" }\n[[serpentine.listener]]\nlisten = \"127.0.0.1:0\"\nbackend = \"podman\"",
+            "F:5: serpentine.listener[0].backend = \"podman\": no such backend; accepted: a name from serpentine.backends: \"docker\"",
+        ),
+        (
+            "[[serpentine.listener]]\nlisten = \"127.0.0.1:3060\"",
+            "F:2: serpentine.listener[0].listen = \"127.0.0.1:3060\": the address is also wanted by loom.listen = \"127.0.0.1:3060\" (default); accepted: an address of its own, or port 0 for any free port",
+        ),
+        (
+            "[serpentine]\ntls = { cert_file = \"/c.pem\" }",
+            "F:2: serpentine.tls.cert_file = \"/c.pem\": TLS is not available in this version; accepted: no serpentine.tls, and a proxy that speaks TLS in front of a loopback or unix listener",
         ),
         (
             "[[proxy]]\nlisten = \"127.0.0.1:0\"",

@@ -310,6 +310,18 @@ section!(
     }
 );
 
+record!(
+    /// A further listener of serpentine, with kinds and a backend of its own.
+    SerpentineListener {
+        /// Where it listens.
+        listen: Vec<Listen>;
+        /// The kinds of connection that are served; none means those of the section.
+        kinds: Vec<Kind>;
+        /// What kind 0 leads to, by its name in `backends`; none means containerd.
+        backend: Option<String>;
+    }
+);
+
 section!(
     /// Proxied sockets and process output.
     Serpentine {
@@ -328,6 +340,8 @@ section!(
         kinds: Vec<Kind> = vec![Kind(0), Kind(1), Kind(65)];
         /// Further sockets by name.
         backends: BTreeMap<String, PathBuf> = BTreeMap::new();
+        /// `[[serpentine.listener]]`
+        listener: Vec<SerpentineListener> = Vec::new();
         /// Who may connect to unix listeners; none means whoever the file mode lets in.
         allow_uids: Vec<u32> = Vec::new();
         /// How long the first bytes may take to arrive.

@@ -5,7 +5,7 @@
 //! the process that has it. Runs on the main thread.
 
 use super::holder;
-use crate::config::{Listen, Service};
+use crate::config::Listen;
 use crate::runtime::ring::socket::Socket;
 use std::fmt;
 use std::io;
@@ -69,17 +69,23 @@ impl fmt::Display for BindError {
     }
 }
 
-/// Binds every address of `service` once per shard.
-pub fn bind(service: &Service<'_>, shards: usize, congestion: &str) -> Result<Bound, BindError> {
+/// Binds every address of `all` once per shard, for the section `name`; `key` is what names them in the configuration.
+pub fn bind(
+    name: &'static str,
+    key: &str,
+    all: &[Listen],
+    shards: usize,
+    congestion: &str,
+) -> Result<Bound, BindError> {
     let mut bound = Bound {
-        name: service.name,
+        name,
         addresses: Vec::new(),
         sockets: (0..shards).map(|_| Vec::new()).collect(),
         unix_paths: Vec::new(),
     };
-    for listen in service.listen {
+    for listen in all {
         add(&mut bound, listen, congestion).map_err(|error| BindError {
-            key: format!("{}.listen", service.name),
+            key: key.to_owned(),
             listen: listen.clone(),
             error,
         })?;

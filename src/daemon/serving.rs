@@ -5,16 +5,18 @@
 
 use super::control::{Control, Phase};
 use super::listen::Bound;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::dialect::admin::{Admin, Stage, StoreState, Vitals};
+use crate::dialect::forward::Forward;
 use crate::dialect::loom::{Loom, Settings};
 use crate::dialect::s3::{self, S3};
+use crate::dialect::serpentine::{self, Serpentine};
 use crate::dialect::vblob::accounts::Accounts;
 use crate::dialect::vblob::{self, Vblob};
 use crate::net::http::HeadLimits;
-use crate::net::http::server::{Handler, Service};
-use crate::net::listener::{self, Connections};
-use crate::observe::metrics::ShardMetrics;
+use crate::net::http::server::{self, Handler, Service};
+use crate::net::listener::{self, Connections, Door};
+use crate::observe::metrics::{Dialect, ShardMetrics};
 use crate::runtime::gate::Gate;
 use crate::runtime::park::Unpark;
 use crate::runtime::ring::{self, socket::Socket};
@@ -23,6 +25,8 @@ use crate::service::blob::{self, Blobs};
 use crate::service::stream::{self, Streams};
 use crate::storage::{Health, ShardImage, Store};
 use std::cell::Cell;
+use std::collections::HashMap;
+use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
@@ -127,13 +131,31 @@ pub async fn serve(parts: Parts, unparks: Vec<Arc<Unpark>>) {
     let doors = Doors::new(&config, &shard, metrics.clone());
     // Health is asked for above all when the dialects are full or draining: it has doors of its own.
     let side_doors = Doors::for_admin(&config, metrics.clone());
+    let serpentine: Vec<_> = serpentine::Settings::of_all(&config)
+        .into_iter()
+        .map(|settings| Rc::new(Serpentine::new(settings, metrics.clone())))
+        .collect();
+    let proxies: Vec<_> = forwards(&config, &metrics);
+    let mut seen: HashMap<&str, usize> = HashMap::new();
     for (section, sockets) in parts.sockets {
+        // Sections that come several times come in the order of the configuration.
+        let index = *seen.entry(section).and_modify(|index| *index += 1).or_insert(0);
         for socket in sockets {
             match section {
                 "admin" => side_doors.open(socket, admin.clone()),
                 "loom" => doors.open(socket, loom.clone()),
                 "s3" => doors.open(socket, s3.clone()),
                 "vblob" => doors.open(socket, vblob.clone()),
+                "serpentine" => {
+                    let serpentine = serpentine[index].clone();
+                    doors.open_joined(socket, Dialect::Serpentine, move |socket| {
+                        serpentine.clone().serve(socket)
+                    });
+                }
+                "proxy" => {
+                    let forward = proxies[index].clone();
+                    doors.open_joined(socket, Dialect::Proxy, move |socket| forward.clone().serve(socket));
+                }
                 other => unreachable!("{other} is bound but not built"),
             }
         }
@@ -154,7 +176,7 @@ pub async fn serve(parts: Parts, unparks: Vec<Arc<Unpark>>) {
     streams.end_spies();
     let deadline = shard.now() + Duration::from(config.drain_timeout);
     if timer::until(deadline, doors.finished()).await.is_none() {
-        tracing::info!(connections = doors.connections.open(), "cutting what did not finish");
+        tracing::info!(descriptors = doors.connections.taken(), "cutting what did not finish");
     }
     doors.cut.close();
     doors.gate.closed().await;
@@ -167,6 +189,13 @@ pub async fn serve(parts: Parts, unparks: Vec<Arc<Unpark>>) {
     side_doors.gate.close();
     side_doors.cut.close();
     side_doors.gate.closed().await;
+}
+
+/// What `[[proxy]]` joins, in its order.
+fn forwards(config: &Config, metrics: &Arc<ShardMetrics>) -> Vec<Rc<Forward>> {
+    let congestion = &config.net.loopback_congestion;
+    let forward = |proxy: &config::Proxy| Forward::new(&proxy.to, congestion, metrics.clone());
+    config.proxy.iter().map(|proxy| Rc::new(forward(proxy))).collect()
 }
 
 /// What the doors to blobs allow them together: there is one store behind all of them, so the narrowest counts.
@@ -220,10 +249,32 @@ impl Doors {
         })
     }
 
+    /// For requests.
     fn open<H: Handler>(&self, socket: Socket, handler: Rc<H>) {
         let (gate, metrics) = (self.gate.clone(), self.metrics.clone());
         let service = Service::new(H::DIALECT, gate, self.cut.clone(), self.limits, self.timeouts, metrics);
-        shard::spawn("accept", listener::accept(socket, service, handler, self.connections.clone()));
+        let serve = move |socket| server::serve(socket, service.clone(), handler.clone());
+        shard::spawn("accept", listener::accept(socket, self.door(H::DIALECT, 1), serve));
+    }
+
+    /// For connections that are joined to another descriptor.
+    fn open_joined<F>(&self, socket: Socket, dialect: Dialect, serve: impl Fn(Rc<Socket>) -> F + 'static)
+    where
+        F: Future<Output = ()> + 'static,
+    {
+        let serve = move |socket| serve(Rc::new(socket));
+        shard::spawn("accept", listener::accept(socket, self.door(dialect, 2), serve));
+    }
+
+    fn door(&self, dialect: Dialect, descriptors: usize) -> Door {
+        Door {
+            dialect,
+            gate: self.gate.clone(),
+            cut: self.cut.clone(),
+            connections: self.connections.clone(),
+            descriptors,
+            metrics: self.metrics.clone(),
+        }
     }
 
     /// Resolves when every connection has ended or connections are to be cut.

@@ -3,11 +3,15 @@
 //!
 //! | dialect | speaks | over |
 //! |---|---|---|
+//! | [`forward`] | nothing of its own: it joins sockets | [`crate::service::proxy`] |
 //! | [`loom`] | live log streams | [`crate::service::stream`] |
 //! | [`s3`] | buckets and objects | [`crate::service::blob`] |
+//! | [`serpentine`] | a preamble, then another daemon's socket | [`crate::service::proxy`] |
 //! | [`vblob`] | containers of files | [`crate::service::blob`] |
 
 pub mod admin;
+pub mod forward;
 pub mod loom;
 pub mod s3;
+pub mod serpentine;
 pub mod vblob;

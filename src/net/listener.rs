@@ -3,7 +3,7 @@
 //! At the bound, and when descriptors run out, accepting pauses: what comes then waits in the kernel's backlog
 //! and is served when a connection ends. Lives on: every shard, each with its own SO_REUSEPORT listener.
 
-use super::http::server::{Handler, Service, serve};
+use crate::observe::metrics::{Dialect, ShardMetrics};
 use crate::runtime::gate::Gate;
 use crate::runtime::notify::Notify;
 use crate::runtime::ring::accept::Acceptor;
@@ -13,6 +13,7 @@ use std::cell::Cell;
 use std::future::Future;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -21,96 +22,112 @@ const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 
 /// The connections of a shard, over all its listeners.
 pub struct Connections {
-    open: Cell<usize>,
+    taken: Cell<usize>,
     max: usize,
     ended: Notify,
 }
 
 impl Connections {
-    /// Room for `max` connections.
+    /// Room for so many descriptors, of which a connection has one and one that is joined to another has two.
     pub fn new(max: usize) -> Rc<Self> {
-        Rc::new(Connections { open: Cell::new(0), max, ended: Notify::new() })
+        Rc::new(Connections { taken: Cell::new(0), max, ended: Notify::new() })
     }
 
-    /// How many are open.
-    pub fn open(&self) -> usize {
-        self.open.get()
+    /// How many descriptors the open ones have.
+    pub fn taken(&self) -> usize {
+        self.taken.get()
     }
+}
 
+/// What all connections of a listener on a shard share.
+#[derive(Clone)]
+pub struct Door {
+    /// Whose connections these are.
+    pub dialect: Dialect,
+    /// Closed when the daemon drains; every connection holds a pass.
+    pub gate: Gate,
+    /// Closed when connections that did not finish are cut.
+    pub cut: Gate,
+    /// Bounds their number, together with those of other listeners.
+    pub connections: Rc<Connections>,
+    /// How many descriptors one has.
+    pub descriptors: usize,
+    /// Where the shard counts.
+    pub metrics: Arc<ShardMetrics>,
+}
+
+impl Door {
     fn has_room(&self) -> bool {
-        self.open.get() < self.max
+        self.connections.taken.get() + self.descriptors <= self.connections.max
     }
 }
 
 /// Counted while a connection lives.
-struct Counted {
-    connections: Rc<Connections>,
-    service: Rc<Service>,
-}
+struct Counted(Door);
 
 impl Counted {
-    fn new(connections: &Rc<Connections>, service: &Rc<Service>) -> Self {
-        connections.open.set(connections.open.get() + 1);
-        service.metrics.connections_accepted.inc();
-        service.metrics.connections_open.inc();
-        Counted { connections: connections.clone(), service: service.clone() }
+    fn new(door: &Door) -> Self {
+        let taken = &door.connections.taken;
+        taken.set(taken.get() + door.descriptors);
+        door.metrics.connections_accepted.inc();
+        door.metrics.connections_open.inc();
+        Counted(door.clone())
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.connections.open.set(self.connections.open.get() - 1);
-        self.service.metrics.connections_open.dec();
-        self.connections.ended.notify_all();
+        let Counted(Door { connections, descriptors, metrics, .. }) = self;
+        connections.taken.set(connections.taken.get() - *descriptors);
+        metrics.connections_open.dec();
+        connections.ended.notify_all();
     }
 }
 
-/// Accepts from `listener` and serves until the service's gate closes.
-pub async fn accept<H: Handler>(
-    listener: Socket,
-    service: Rc<Service>,
-    handler: Rc<H>,
-    connections: Rc<Connections>,
-) {
+/// Accepts from `listener`, and has each connection served in a task of its own, until the door's gate closes.
+pub async fn accept<F>(listener: Socket, door: Door, serve: impl Fn(Socket) -> F)
+where
+    F: Future<Output = ()> + 'static,
+{
     let acceptor = Acceptor::new(listener);
-    while !service.gate.is_closing() {
-        if !connections.has_room() {
-            pause(&acceptor, &service, &connections, None).await;
+    while !door.gate.is_closing() {
+        if !door.has_room() {
+            pause(&acceptor, &door, None).await;
             continue;
         }
-        match unless_closing(&service.gate, acceptor.next()).await {
+        match unless_closing(&door.gate, acceptor.next()).await {
             None => return,
-            Some(Ok(socket)) => start(socket, &service, &handler, &connections),
+            Some(Ok(socket)) => {
+                socket.prepare_tcp();
+                start(&door, serve(socket));
+            }
             Some(Err(error)) => {
-                tracing::warn!(dialect = ?service.dialect, %error, "accepting paused");
-                pause(&acceptor, &service, &connections, Some(REFUSED_PAUSE)).await;
+                tracing::warn!(dialect = ?door.dialect, %error, "accepting paused");
+                pause(&acceptor, &door, Some(REFUSED_PAUSE)).await;
             }
         }
     }
 }
 
-fn start<H: Handler>(socket: Socket, service: &Rc<Service>, handler: &Rc<H>, connections: &Rc<Connections>) {
-    socket.prepare_tcp();
-    let counted = Counted::new(connections, service);
-    let pass = service.gate.enter();
-    let (service, handler) = (service.clone(), handler.clone());
+fn start(door: &Door, serving: impl Future<Output = ()> + 'static) {
+    let held = (Counted::new(door), door.gate.enter());
+    let cut = door.cut.clone();
     shard::spawn("connection", async move {
-        let _held = (counted, pass);
-        let cut = service.cut.clone();
-        unless_closing(&cut, serve(socket, service, handler)).await;
+        let _held = held;
+        unless_closing(&cut, serving).await;
     });
 }
 
 /// Waits until a connection ends, the gate closes or `longest` has passed, without accepting.
-async fn pause(acceptor: &Acceptor, service: &Service, connections: &Connections, longest: Option<Duration>) {
+async fn pause(acceptor: &Acceptor, door: &Door, longest: Option<Duration>) {
     acceptor.pause();
-    service.metrics.accept_paused.inc();
-    let ended = unless_closing(&service.gate, connections.ended.wait());
+    door.metrics.accept_paused.inc();
+    let ended = unless_closing(&door.gate, door.connections.ended.wait());
     match longest {
         Some(longest) => drop(timer::until(shard::now() + longest, ended).await),
         None => drop(ended.await),
     }
-    service.metrics.accept_paused.dec();
+    door.metrics.accept_paused.dec();
 }
 
 /// Does `work`, or `None` once the gate begins to close.

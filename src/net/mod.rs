@@ -5,5 +5,6 @@
 //! layer sends them without knowing what they are.
 
 pub mod deadline;
+pub mod frame;
 pub mod http;
 pub mod listener;

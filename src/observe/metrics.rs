@@ -69,6 +69,12 @@ shard_metrics! {
     sent_bytes: ByDialect<Counter>,
     /// Time from the whole request head to the head of its answer.
     http_latency: ByDialect<Histogram>,
+    /// Connections closed because they did not begin as they should.
+    handshakes_refused: Counter,
+    /// Sockets joined to another one now.
+    joined_open: ByDialect<Gauge>,
+    /// Connections closed because nobody answered behind us.
+    dials_failed: ByDialect<Counter>,
     /// Streams that there are.
     streams: Gauge,
     /// Bytes that they have.
@@ -256,6 +262,10 @@ label! {
         Vblob = "vblob",
         /// Buckets and objects.
         S3 = "s3",
+        /// Proxied sockets and process output.
+        Serpentine = "serpentine",
+        /// Sockets joined for anyone.
+        Proxy = "proxy",
         /// Health and metrics.
         Admin = "admin",
     }

@@ -10,11 +10,13 @@
 
 pub mod accept;
 pub mod buffers;
+pub mod dial;
 pub mod poll;
 pub mod recv;
 pub mod send;
 pub mod slot;
 pub mod socket;
+pub mod splice;
 pub mod sync;
 pub mod sys;
 
@@ -54,6 +56,7 @@ pub struct Ring {
     outputs_pending: Cell<usize>,
     submitted: Cell<u64>,
     queued_work: Cell<usize>,
+    pipes: splice::Pipes,
 }
 
 /// The timeout that ends a sleep. The kernel reads `time` when the operation is submitted.
@@ -132,6 +135,7 @@ impl Ring {
             outputs_pending: Cell::new(0),
             submitted: Cell::new(0),
             queued_work: Cell::new(0),
+            pipes: splice::Pipes::default(),
         });
         RING.set(Some(ring.clone()));
         Ok(ring)
@@ -182,6 +186,11 @@ impl Ring {
     /// How many operations wait for a peer to take our bytes.
     pub fn outputs_pending(&self) -> usize {
         self.outputs_pending.get()
+    }
+
+    /// How many pipes carry bytes between sockets.
+    pub fn pipes_out(&self) -> usize {
+        self.pipes.out()
     }
 
     /// Operations submitted since start.

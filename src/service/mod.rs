@@ -5,5 +5,6 @@
 
 pub mod blob;
 pub mod owner;
+pub mod proxy;
 pub mod stream;
 mod warm;

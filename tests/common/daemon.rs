@@ -33,6 +33,8 @@ pub struct Setup {
     loom_listen: String,
     vblob: Option<String>,
     s3: Option<String>,
+    serpentine: Option<String>,
+    further: String,
     admin_listen: String,
 }
 
@@ -47,6 +49,8 @@ impl Default for Setup {
             loom_listen: "\"127.0.0.1:0\"".to_owned(),
             vblob: None,
             s3: None,
+            serpentine: None,
+            further: String::new(),
             admin_listen: "\"127.0.0.1:0\"".to_owned(),
         }
     }
@@ -108,6 +112,21 @@ impl Setup {
         self
     }
 
+    /// Serves serpentine, with these lines in `[serpentine]`.
+    pub fn serpentine(mut self, lines: &str) -> Self {
+        let section = self.serpentine.get_or_insert_default();
+        section.push_str(lines);
+        section.push('\n');
+        self
+    }
+
+    /// Further tables, whole, for the end of the file.
+    pub fn further(mut self, tables: &str) -> Self {
+        self.further.push_str(tables);
+        self.further.push('\n');
+        self
+    }
+
     /// The TOML value of `admin.listen`.
     pub fn admin_listen(mut self, toml: &str) -> Self {
         toml.clone_into(&mut self.admin_listen);
@@ -120,7 +139,7 @@ impl Setup {
             ("vblob", &self.vblob),
             ("s3", &self.s3),
             ("ion", &None),
-            ("serpentine", &None),
+            ("serpentine", &self.serpentine),
             ("micro", &None),
         ];
         let others: String = served
@@ -135,7 +154,7 @@ impl Setup {
         };
         format!(
             "data_dir = \"{}\"\nshards = {}\ndurability = \"{}\"\n{segment_size}{}\n\
-             [admin]\nlisten = {}\n[limits]\n{}\n[loom]\nlisten = {}\n{}\n{others}",
+             [admin]\nlisten = {}\n[limits]\n{}\n[loom]\nlisten = {}\n{}\n{others}{}",
             data_dir.display(),
             self.shards,
             self.durability,
@@ -144,6 +163,7 @@ impl Setup {
             self.limits,
             self.loom_listen,
             self.loom,
+            self.further,
         )
     }
 
@@ -200,6 +220,18 @@ impl Daemon {
     #[track_caller]
     pub fn s3(&self) -> &str {
         self.listener("s3")
+    }
+
+    /// Where serpentine listens.
+    #[track_caller]
+    pub fn serpentine(&self) -> &str {
+        self.listener("serpentine")
+    }
+
+    /// Where the only `[[proxy]]` listens.
+    #[track_caller]
+    pub fn proxy(&self) -> &str {
+        self.listener("proxy")
     }
 
     /// Where the admin endpoints listen.

@@ -15,6 +15,7 @@ pub mod proc;
 pub mod prometheus;
 pub mod s3;
 pub mod seccomp;
+pub mod serpentine;
 pub mod vblob;
 pub mod wait;
 

@@ -32,6 +32,8 @@ pub struct Receiver {
     armed: RefCell<Option<Multi>>,
     bulk: Cell<bool>,
     short_reads: Cell<u32>,
+    /// An empty inbox keeps no more than this.
+    kept: usize,
 }
 
 #[derive(Default)]
@@ -56,13 +58,45 @@ pub enum End {
 impl Receiver {
     /// Receives from `socket`; nothing is armed before the first wait.
     pub fn new(socket: Rc<Socket>) -> Self {
+        Self::keeping(INBOX_KEPT, socket)
+    }
+
+    /// The same for a connection that rests much more than it receives: an empty inbox keeps no memory.
+    pub fn frugal(socket: Rc<Socket>) -> Self {
+        Self::keeping(0, socket)
+    }
+
+    fn keeping(kept: usize, socket: Rc<Socket>) -> Self {
         Receiver {
             socket,
             inbox: Rc::default(),
             armed: RefCell::new(None),
             bulk: Cell::new(false),
             short_reads: Cell::new(0),
+            kept,
         }
+    }
+
+    /// Stops receiving into the inbox; resolves once nothing more comes into it, so that the socket can be read by
+    /// other means. The next wait begins again. What is buffered stays.
+    pub async fn stop(&self) {
+        if let Some(armed) = &*self.armed.borrow() {
+            armed.cancel();
+        }
+        std::future::poll_fn(|cx| {
+            if self.armed.borrow().as_ref().is_none_or(|armed| !armed.is_live()) {
+                return Poll::Ready(());
+            }
+            self.inbox.waker.set(Some(cx.waker().clone()));
+            Poll::Pending
+        })
+        .await;
+        self.inbox.overfull.set(false);
+    }
+
+    /// Whether the inbox was filled to its bound, and receiving was stopped for that.
+    pub fn is_overfull(&self) -> bool {
+        self.inbox.overfull.get()
     }
 
     /// The bytes that arrived and were not consumed.
@@ -83,7 +117,7 @@ impl Receiver {
         if start == bytes.len() {
             self.inbox.start.set(0);
             bytes.clear();
-            bytes.shrink_to(INBOX_KEPT);
+            bytes.shrink_to(self.kept);
         } else {
             self.inbox.start.set(start);
         }

@@ -3,7 +3,8 @@
 //! Accepted sockets are non-blocking: sendfile and splice have no flag of their own for it, and ring operations
 //! do not care. Invariant: the descriptor is open as long as anyone, the kernel included, may use it.
 
-use rustix::net::{RecvFlags, Shutdown, sockopt};
+use super::sys;
+use rustix::net::{RecvFlags, SendFlags, Shutdown, sockopt};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
 use std::io;
 use std::net::SocketAddr;
@@ -118,14 +119,46 @@ impl Socket {
         }
     }
 
+    /// Sends of `bytes` what the peer takes now; `None` when it takes nothing.
+    pub fn send_now(&self, bytes: &[u8]) -> io::Result<Option<usize>> {
+        match rustix::net::send(&self.fd, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            Ok(len) => Ok(Some(len)),
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The error that ended an operation in the background, such as a connect; asking clears it.
+    pub fn take_error(&self) -> io::Result<()> {
+        SockRef::from(&self.fd).take_error()?.map_or(Ok(()), Err)
+    }
+
+    /// Bytes sent and not acknowledged yet, of a TCP connection; what a unix socket was sent has arrived.
+    pub fn on_the_way(&self) -> usize {
+        let is_unix = SockRef::from(&self.fd).domain().is_ok_and(|domain| domain == Domain::UNIX);
+        if is_unix { 0 } else { sys::unacknowledged(self.fd.as_fd()) }
+    }
+
+    /// The user who connected to a unix listener, as of then; `None` for TCP.
+    pub fn peer_uid(&self) -> Option<u32> {
+        let is_unix = SockRef::from(&self.fd).domain().is_ok_and(|domain| domain == Domain::UNIX);
+        let credentials = is_unix.then(|| sockopt::socket_peercred(&self.fd).ok()).flatten()?;
+        Some(credentials.uid.as_raw())
+    }
+
     /// Says that we send nothing more.
     pub fn finish_sending(&self) {
         let _ = rustix::net::shutdown(&self.fd, Shutdown::Write);
     }
 
+    /// Has the peer see a reset, and no end before it, once the last holder lets go.
+    pub fn reset_when_closed(&self) {
+        let _ = sockopt::set_socket_linger(&self.fd, Some(Duration::ZERO));
+    }
+
     /// Ends both directions now; a peer that still sends gets a reset.
     pub fn abort(&self) {
-        let _ = sockopt::set_socket_linger(&self.fd, Some(Duration::ZERO));
+        self.reset_when_closed();
         let _ = rustix::net::shutdown(&self.fd, Shutdown::Both);
     }
 

@@ -41,3 +41,11 @@ pub fn start_writeback(fd: BorrowedFd<'_>, offset: u64, len: u64) {
         libc::sync_file_range(fd.as_raw_fd(), offset as i64, len as i64, libc::SYNC_FILE_RANGE_WRITE)
     };
 }
+
+/// Bytes of a TCP socket that its peer has not acknowledged; none where the socket cannot tell.
+pub fn unacknowledged(fd: BorrowedFd<'_>) -> usize {
+    let mut count: libc::c_int = 0;
+    // SAFETY: SIOCOUTQ, which is TIOCOUTQ, writes one int, to a live local. The descriptor is borrowed for the whole call.
+    let result = unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCOUTQ, &raw mut count) };
+    if result == 0 { usize::try_from(count).unwrap_or(0) } else { 0 }
+}
