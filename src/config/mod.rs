@@ -105,8 +105,8 @@ impl Config {
         keys.into_iter().map(|key| Change { reloadable: self.is_reloadable(new, &key), key }).collect()
     }
 
-    /// Certificates, tokens, accounts, ion modules, the log level, retention, limits on streams and blobs and what readers of an
-    /// interrupted stream get apply to what comes next; everything else is woven into sockets, files and threads that already
+    /// Certificates, tokens, accounts, ion modules, the log level, retention, limits on streams and blobs, what other dialects
+    /// may read and what readers of an interrupted stream get apply to what comes next; everything else is woven into sockets, files and threads that already
     /// exist. Turning TLS on or off changes what a bound listener speaks, so only certificates that replace
     /// others count.
     fn is_reloadable(&self, new: &Self, key: &str) -> bool {
@@ -115,6 +115,7 @@ impl Config {
             | ["loom", "interrupted" | "quota" | "max_streams" | "max_stream_bytes"]
             | ["vblob", "auth" | "key_id" | "secret_id" | "quota" | "object_limit"]
             | ["s3", "quota" | "region" | "domains"]
+            | ["doors", "share"]
             | ["ion", "module"]
             | [_, "tokens"]
             | [_, "retention", _] => true,

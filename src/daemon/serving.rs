@@ -5,7 +5,7 @@
 
 use super::control::{Control, Phase};
 use super::listen::Bound;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Share};
 use crate::dialect::admin::{Admin, Stage, StoreState, Vitals};
 use crate::dialect::forward::Forward;
 use crate::dialect::loom::{Loom, Settings};
@@ -22,7 +22,7 @@ use crate::runtime::park::Unpark;
 use crate::runtime::ring::{self, socket::Socket};
 use crate::runtime::{Shard, ShardId, preflight, shard, timer};
 use crate::service::blob::{self, Blobs};
-use crate::service::stream::{self, Streams};
+use crate::service::stream::{self, Keeper, Keepers, Streams};
 use crate::storage::{Health, ShardImage, Store};
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -122,9 +122,10 @@ pub async fn serve(parts: Parts, unparks: Vec<Arc<Unpark>>) {
         tracing::error!(%error, "the containers could not be read");
         return;
     }
-    let loom = Rc::new(Loom::new(streams.clone(), Settings::of(&config.loom)));
+    let loom = Rc::new(Loom::new(streams.clone(), Settings::of(&config.loom, shared(&config))));
     let s3 = Rc::new(S3::new(blobs.clone(), s3::Settings::of(&config.s3)));
     blobs.set_limits(blob_limits(&config));
+    blobs.open_door(streams.clone(), shared(&config));
     let vblob = Vblob::new(blobs.clone(), vblob::Settings::of(&config.vblob), parts.accounts);
     let vblob = Rc::new(vblob);
     let admin = Rc::new(Admin::new(parts.metrics, parts.vitals));
@@ -162,9 +163,10 @@ pub async fn serve(parts: Parts, unparks: Vec<Arc<Unpark>>) {
     }
     let put = blobs.clone();
     watch(&parts.control, &doors, &vitals, &store, &streams, &metrics, move |config| {
-        loom.reload(Settings::of(&config.loom));
+        loom.reload(Settings::of(&config.loom, shared(config)));
         s3.reload(s3::Settings::of(&config.s3));
         put.set_limits(blob_limits(config));
+        put.share(shared(config));
         vblob.reload(vblob::Settings::of(&config.vblob));
     });
     vitals.set_stage(Stage::Serving);
@@ -196,6 +198,16 @@ fn forwards(config: &Config, metrics: &Arc<ShardMetrics>) -> Vec<Rc<Forward>> {
     let congestion = &config.net.loopback_congestion;
     let forward = |proxy: &config::Proxy| Forward::new(&proxy.to, congestion, metrics.clone());
     config.proxy.iter().map(|proxy| Rc::new(forward(proxy))).collect()
+}
+
+/// Whose streams are read through other dialects.
+fn shared(config: &Config) -> Keepers {
+    Keepers::of(config.doors.share.iter().map(|share| match share {
+        Share::Loom => Keeper::Loom,
+        Share::Serpentine => Keeper::Serpentine,
+        Share::Ion => Keeper::Ion,
+        Share::Micro => Keeper::Micro,
+    }))
 }
 
 /// What the doors to blobs allow them together: there is one store behind all of them, so the narrowest counts.

@@ -4,6 +4,7 @@
 //! request; the owner of a name, found by [`owner`], alone decides about it; bytes stay where they arrived.
 
 pub mod blob;
+pub mod outflow;
 pub mod owner;
 pub mod proxy;
 pub mod stream;

@@ -7,7 +7,9 @@ use super::auth::Denied;
 use crate::codec::text::percent_encode;
 use crate::net::http::exchange::{Exchange, Framing, Gone};
 use crate::net::http::{ResponseHead, Status};
-use crate::service::stream::{Found, Id, Limit, OpenError, ProduceError, State, StoreError};
+use crate::service::stream::{
+    Found, Id, Keeper, Limit, OpenError, ProduceError, State, StoreError, state_text,
+};
 
 /// The type of every small answer.
 pub const JSON: &str = "application/json";
@@ -54,6 +56,14 @@ pub async fn bad_request(exchange: &mut Exchange, message: &str) -> Result<(), G
 /// 404 for an id without a stream.
 pub async fn unknown_stream(exchange: &mut Exchange, id: &str) -> Result<(), Gone> {
     error(exchange, Status::NOT_FOUND, &format!("The stream with ID {id} does not exist")).await
+}
+
+/// 403 for an id that another dialect keeps.
+pub async fn kept_by_another(exchange: &mut Exchange, id: &Id) -> Result<(), Gone> {
+    let prefix = Keeper::of(id).prefix();
+    let message =
+        format!("streams whose ID begins with {prefix} are written and deleted by that dialect alone");
+    error(exchange, Status::FORBIDDEN, &message).await
 }
 
 /// What the store could not do.
@@ -197,15 +207,6 @@ pub fn named<'b>(head: ResponseHead<'b>, id: &Id) -> ResponseHead<'b> {
     }
     head.header("X-Stream-Id", percent_encode(id.as_bytes()).to_string())
         .header("X-Stream-Id-Encoding", "percent")
-}
-
-/// How a stream stands, in a word. One that was deleted or replaced ends as if its producer had vanished.
-pub fn state_text(state: State) -> &'static str {
-    match state {
-        State::Open => "open",
-        State::Complete => "complete",
-        State::Interrupted | State::Gone => "interrupted",
-    }
 }
 
 /// `text` as a JSON string.

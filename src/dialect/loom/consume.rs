@@ -9,7 +9,8 @@ use crate::net::http::exchange::{Exchange, Framing, Gone};
 use crate::net::http::range::parse_range;
 use crate::net::http::target::Param;
 use crate::net::http::{Method, RequestHead, Status};
-use crate::service::stream::{Follower, Found, Look, State, StoreError};
+use crate::service::outflow;
+use crate::service::stream::{Follower, Found, State, StoreError};
 
 /// Reads the stream with the id in `segment`.
 pub async fn consume(loom: &Loom, exchange: &mut Exchange, segment: String) -> Result<(), Gone> {
@@ -21,6 +22,9 @@ pub async fn consume(loom: &Loom, exchange: &mut Exchange, segment: String) -> R
         Ok(request) => request,
         Err(sentence) => return answer::bad_request(exchange, &sentence).await,
     };
+    if !loom.settings().shown.keep(&id) {
+        return answer::unknown_stream(exchange, &id.text()).await;
+    }
     let found = match loom.streams.find(id.clone()).await {
         Ok(Some(found)) => found,
         Ok(None) => return answer::unknown_stream(exchange, &id.text()).await,
@@ -121,7 +125,7 @@ impl View {
         if exchange.head().method() == Method::Head {
             return exchange.finish(&[]).await.map(|()| Answered::Yes);
         }
-        let ended = send(exchange, &mut follower, first).await?;
+        let ended = outflow::send(exchange, &mut follower, first).await?;
         conclude(loom, exchange, &follower, planned, ended).await.map(|()| Answered::Yes)
     }
 
@@ -139,7 +143,7 @@ impl View {
         }
         match planned {
             Plan::Follow { .. } => {
-                head = head.header("Trailer", "X-Stream-State, Stream-Next-Offset, Stream-Closed");
+                head = head.header("Trailer", outflow::TRAILERS);
             }
             Plan::Part { from, to, total } => head = head.content_range(from..to, total),
             Plan::Rest { .. } | Plan::Beyond | Plan::Before => {}
@@ -179,33 +183,6 @@ impl View {
     }
 }
 
-/// Sends what there is and what comes, to the end. An error is one of reading.
-async fn send(
-    exchange: &mut Exchange,
-    follower: &mut Follower,
-    first: Option<Look>,
-) -> Result<Result<State, StoreError>, Gone> {
-    let mut next = first.map(Ok);
-    loop {
-        let look = match next.take() {
-            Some(look) => look,
-            None => match follower.look() {
-                Ok(Some(look)) => Ok(look),
-                Ok(None) => {
-                    exchange.flush().await?;
-                    exchange.while_connected(follower.next()).await?
-                }
-                Err(error) => Err(error),
-            },
-        };
-        match look {
-            Ok(Look::Ready(range)) => exchange.send_stored(range).await?,
-            Ok(Look::End(state)) => return Ok(Ok(state)),
-            Err(error) => return Ok(Err(error)),
-        }
-    }
-}
-
 async fn conclude(
     loom: &Loom,
     exchange: &mut Exchange,
@@ -233,13 +210,5 @@ async fn conclude(
         exchange.abandon();
         return Ok(());
     }
-    let offset = follower.position().to_string();
-    let trailers = [
-        ("X-Stream-State", answer::state_text(state)),
-        ("Stream-Next-Offset", &offset),
-        ("Stream-Closed", "true"),
-    ];
-    // The last one only where nothing can follow any more.
-    let count = if state == State::Complete { 3 } else { 2 };
-    exchange.finish(&trailers[..count]).await
+    outflow::finish_at_end(exchange, state, follower.position()).await
 }

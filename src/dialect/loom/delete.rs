@@ -7,6 +7,7 @@ use super::{Loom, answer, list, param};
 use crate::net::http::Status;
 use crate::net::http::exchange::{Exchange, Framing, Gone};
 use crate::net::http::target::percent_decode_segment;
+use crate::service::stream::Keeper;
 
 /// Deletes one stream.
 pub async fn delete(loom: &Loom, exchange: &mut Exchange, segment: String) -> Result<(), Gone> {
@@ -14,6 +15,9 @@ pub async fn delete(loom: &Loom, exchange: &mut Exchange, segment: String) -> Re
         Ok(id) => id,
         Err(sentence) => return answer::bad_request(exchange, &sentence).await,
     };
+    if Keeper::of(&id) != Keeper::Loom {
+        return answer::kept_by_another(exchange, &id).await;
+    }
     match loom.streams.delete(id.clone()).await {
         Ok(true) => {
             tracing::info!(stream = %id, "stream deleted");

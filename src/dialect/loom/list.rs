@@ -14,7 +14,7 @@ use crate::codec::time::Rfc3339;
 use crate::net::http::exchange::{Exchange, Gone};
 use crate::net::http::target::Param;
 use crate::net::http::{RequestHead, Status};
-use crate::service::stream::{Found, Id, Page, Query, State};
+use crate::service::stream::{Found, Id, Page, Query, State, state_text};
 use std::borrow::Cow;
 use std::fmt::Write;
 
@@ -27,7 +27,7 @@ pub async fn list(loom: &Loom, exchange: &mut Exchange) -> Result<(), Gone> {
         Ok(query) => query,
         Err(sentence) => return answer::bad_request(exchange, &sentence).await,
     };
-    match loom.streams.list(query).await {
+    match loom.streams.list_of(query, loom.settings().shown).await {
         Ok(page) => exchange.reply(Status::OK, answer::JSON, json(&page).as_bytes()).await,
         Err(error) => answer::store_error(exchange, &error).await,
     }
@@ -81,7 +81,7 @@ fn write_stream(out: &mut String, found: &Found) {
         out.push_str(r#","id_encoding":"percent""#);
     }
     let tail = &found.tail;
-    let (state, length) = (answer::state_text(tail.state()), tail.published());
+    let (state, length) = (state_text(tail.state()), tail.published());
     let (durable, epoch) = (tail.durable().min(length), tail.epoch());
     let created = Rfc3339::at_ms(found.created_ms);
     let _ = write!(

@@ -45,7 +45,7 @@ use crate::config;
 use crate::net::http::exchange::{Exchange, Gone};
 use crate::net::http::server::Handler;
 use crate::observe::metrics::Dialect;
-use crate::service::stream::{Limits, Retention, Streams};
+use crate::service::stream::{Keeper, Keepers, Limits, Retention, Streams};
 use route::{Resource, Task};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -62,11 +62,13 @@ pub struct Settings {
     pub limits: Limits,
     /// How long they are kept.
     pub retention: Retention,
+    /// Whose streams can be read here: our own, and those that others share.
+    pub shown: Keepers,
 }
 
 impl Settings {
-    /// The part of the configuration that matters here.
-    pub fn of(config: &config::Loom) -> Self {
+    /// The part of the configuration that matters here. Streams of `shared` are seen by every dialect.
+    pub fn of(config: &config::Loom, shared: Keepers) -> Self {
         let some = |value: u64| Some(value).filter(|value| *value > 0);
         let limits = Limits {
             stream_bytes: some(config.max_stream_bytes.bytes()),
@@ -81,7 +83,8 @@ impl Settings {
             // A dialect that is not served deletes nothing.
             false => Retention::default(),
         };
-        Settings { tokens: config.tokens.clone(), interrupted: config.interrupted, limits, retention }
+        let (tokens, interrupted) = (config.tokens.clone(), config.interrupted);
+        Settings { tokens, interrupted, limits, retention, shown: shared.and(Keeper::Loom) }
     }
 }
 

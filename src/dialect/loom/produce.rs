@@ -11,7 +11,7 @@ use super::{Loom, answer, param};
 use crate::net::http::exchange::{BodyStep, Exchange, Framing, Gone};
 use crate::net::http::target::Param;
 use crate::net::http::{BodyLength, RequestHead, Status};
-use crate::service::stream::{Id, Open, ProduceError, Producer, Resume};
+use crate::service::stream::{Id, Keeper, Open, ProduceError, Producer, Resume};
 
 /// A stream under a new id.
 pub async fn create(loom: &Loom, exchange: &mut Exchange) -> Result<(), Gone> {
@@ -65,6 +65,9 @@ impl Request {
 }
 
 async fn open(loom: &Loom, exchange: &mut Exchange, id: Id, request: Request) -> Result<(), Gone> {
+    if Keeper::of(&id) != Keeper::Loom {
+        return answer::kept_by_another(exchange, &id).await;
+    }
     let Request { announced, force, resume, metadata } = request;
     let opened = match resume {
         Some(resume) => loom.streams.resume(id.clone(), resume).await,

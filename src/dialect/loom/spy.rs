@@ -20,7 +20,7 @@ use crate::service::stream::{Id, Sight, SpyError, StoreError, What};
 /// Shows everything, until the reader leaves or the daemon ends.
 pub async fn spy(loom: &Loom, exchange: &mut Exchange) -> Result<(), Gone> {
     let is_coloured = Param::find(exchange.head().query(), "color").is_present();
-    let mut spy = match loom.streams.spy().await {
+    let mut spy = match loom.streams.spy(loom.settings().shown).await {
         Ok(spy) => spy,
         Err(SpyError::Store(error)) => return answer::store_error(exchange, &error).await,
         Err(error @ SpyError::TooSlow) => {

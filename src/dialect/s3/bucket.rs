@@ -10,6 +10,7 @@ use super::{S3, param, xml_in};
 use crate::codec::time::Rfc3339;
 use crate::codec::xml::Xml;
 use crate::net::http::Status;
+use crate::service::blob::STREAMS;
 use data_encoding::BASE64URL_NOPAD;
 use std::net::Ipv4Addr;
 
@@ -19,8 +20,6 @@ pub const OWNER: &str = "millpond";
 const BUCKETS_MAX: usize = 10_000;
 /// The longest body of a request that creates a bucket.
 const BODY_MAX: usize = 64 * 1024;
-/// The bucket that streams will be read from: nobody makes or deletes it.
-const STREAMS: &str = "streams";
 
 /// Lists buckets in the order of their names.
 pub async fn list(s3: &S3, call: &mut Call<'_>) -> Result<(), Trouble> {
@@ -93,9 +92,6 @@ pub async fn head(s3: &S3, call: &mut Call<'_>, bucket: &str) -> Result<(), Trou
 
 /// Deletes an empty one.
 pub async fn delete(s3: &S3, call: &mut Call<'_>, bucket: &str) -> Result<(), Trouble> {
-    if bucket == STREAMS {
-        return Err(Code::AccessDenied.into());
-    }
     s3.blobs.delete_container(bucket).await?;
     tracing::info!(bucket, "bucket deleted");
     call.empty(Status::NO_CONTENT, &[]).await

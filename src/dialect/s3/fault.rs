@@ -157,6 +157,8 @@ impl From<BlobError> for Fault {
         match error {
             BlobError::NoSuchContainer => Code::NoSuchBucket.into(),
             BlobError::ContainerNotEmpty => Code::BucketNotEmpty.into(),
+            BlobError::Reserved => Fault::new(Code::AccessDenied, error.to_string()),
+            BlobError::NotCopied => Fault::new(Code::NotImplemented, error.to_string()),
             BlobError::NoSuchBlob => Code::NoSuchKey.into(),
             BlobError::NoSuchUpload => Code::NoSuchUpload.into(),
             BlobError::InvalidPart(number) => {

@@ -6,22 +6,25 @@ use super::fault::{Code, Fault};
 use super::payload::Trouble;
 use super::payload::checksum::Checksum;
 use super::reply::Call;
-use super::{S3, fields, param, sizes};
+use super::{S3, fields, follow, param, sizes};
 use crate::net::http::condition::{Conditions, Standing, Verdict, range_applies};
 use crate::net::http::exchange::Framing;
 use crate::net::http::range::{Selection, parse_range};
 use crate::net::http::{Method, RequestHead, Status};
 use crate::runtime::shard;
-use crate::service::blob::{Blob, Look, Name, Reader};
+use crate::service::blob::{Blob, Name};
+use crate::service::outflow;
 use std::ops::Range;
 
 /// Answers.
 pub async fn get(s3: &S3, call: &mut Call<'_>, name: Name) -> Result<(), Trouble> {
-    let blob = s3.blobs.find(&name).await?.ok_or(Code::NoSuchKey)?;
+    let conditions = Conditions::of(call.exchange.head());
+    let found = s3.blobs.find(&name).await?.ok_or(Code::NoSuchKey)?;
+    let blob = found.as_of(conditions.matches.as_ref());
     let head = call.exchange.head();
     let standing = Standing { etag: &blob.properties.etag, modified_ms: blob.created_ms };
     let now = shard::current().wall().unix_seconds();
-    match Conditions::of(head).judge(Some(standing), true, now) {
+    match conditions.judge(Some(standing), true, now) {
         Verdict::Proceed => {}
         Verdict::Failed => return Err(Code::PreconditionFailed.into()),
         Verdict::NotModified => {
@@ -29,6 +32,11 @@ pub async fn get(s3: &S3, call: &mut Call<'_>, name: Name) -> Result<(), Trouble
             fields::write_standing(head, &blob).finish();
             return Ok(call.exchange.finish(&[]).await?);
         }
+    }
+    if param::is_present(head, "follow")
+        && let Some(follower) = s3.blobs.follow(&blob, follow::from(head, blob.size)?)
+    {
+        return follow::follow(call, &blob, follower).await;
     }
     let part = select(head, &blob, standing)?;
     let overrides = fields::overrides(head);
@@ -55,7 +63,14 @@ pub async fn get(s3: &S3, call: &mut Call<'_>, name: Name) -> Result<(), Trouble
     }
     head.finish();
     if call.exchange.head().method() == Method::Get {
-        send(call, reader, first).await?;
+        let sent = outflow::send(call.exchange, &mut reader, first).await?;
+        if let Err(error) = &sent {
+            tracing::error!(offset = reader.position(), %error, "object not readable");
+        }
+        // The head is out: all that is left to say is that this is no whole answer.
+        if sent.is_err() || reader.position() < to {
+            return Err(Trouble::Gone);
+        }
     }
     Ok(call.exchange.finish(&[]).await?)
 }
@@ -100,32 +115,5 @@ fn part_of(number: &[u8], blob: &Blob) -> Result<Part, Fault> {
         // What was put at once is one part.
         None if number == 1 => Ok(Part { range: None, count: None }),
         None => Err(Code::InvalidPartNumber.into()),
-    }
-}
-
-async fn send(call: &mut Call<'_>, mut reader: Reader, first: Option<Look>) -> Result<(), Trouble> {
-    let exchange = &mut *call.exchange;
-    let mut next = first;
-    loop {
-        let look = match next.take() {
-            Some(look) => Ok(look),
-            None => match reader.look() {
-                Ok(Some(look)) => Ok(look),
-                Ok(None) => {
-                    exchange.flush().await?;
-                    exchange.while_connected(reader.next()).await?
-                }
-                Err(error) => Err(error),
-            },
-        };
-        match look {
-            Ok(Look::Ready(range)) => exchange.send_stored(range).await?,
-            Ok(Look::End(_)) => return Ok(()),
-            Err(error) => {
-                // The head is out: all that is left to say is that this is no whole answer.
-                tracing::error!(offset = reader.position(), %error, "object not readable");
-                return Err(Trouble::Gone);
-            }
-        }
     }
 }

@@ -10,6 +10,7 @@
 //! | `GET /b`, `?list-type=2`, `?versions` | list objects | [`list`] |
 //! | `POST /b?delete`, `DELETE /b/k` | delete objects | [`delete`] |
 //! | `PUT /b/k`; with `x-amz-copy-source` a copy | put an object | [`put`], [`copy`] |
+//! | `GET`, `HEAD /streams/k?follow` | an object that grows, to its end | [`follow`] |
 //! | `GET`, `HEAD /b/k[?partNumber=]`, `GET /b/k?attributes` | read an object | [`get`], [`attributes`] |
 //! | `POST /b/k?uploads`, `PUT ?partNumber=&uploadId=`, `GET`, `DELETE ?uploadId=`; `GET /b?uploads` | parts | [`multipart`] |
 //! | `POST /b/k?uploadId=` | compose them | [`complete`] |
@@ -36,6 +37,7 @@ mod copy;
 mod delete;
 pub mod fault;
 mod fields;
+mod follow;
 mod get;
 mod list;
 mod multipart;

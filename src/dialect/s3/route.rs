@@ -112,6 +112,7 @@ const PLAIN: &[&str] = &[
     "delimiter",
     "encoding-type",
     "fetch-owner",
+    "follow",
     "key-marker",
     "list-type",
     "marker",

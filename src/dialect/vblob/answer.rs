@@ -189,6 +189,8 @@ fn blob(error: &BlobError) -> Described {
     match error {
         BlobError::NoSuchContainer => told(Status::NOT_FOUND, "NoSuchContainer"),
         BlobError::ContainerNotEmpty => told(Status::CONFLICT, "ContainerNotEmpty"),
+        BlobError::Reserved => told(Status::FORBIDDEN, "AccessDenied"),
+        BlobError::NotCopied => told(Status::BAD_REQUEST, "NotImplemented"),
         // Only a condition asks for one that is there.
         BlobError::NoSuchBlob | BlobError::Precondition => describe(&Refusal::Precondition),
         BlobError::Quota(_) | BlobError::Count(_) => told(Status::INSUFFICIENT_STORAGE, "UsageExceeded"),

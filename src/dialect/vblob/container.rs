@@ -3,14 +3,11 @@
 //! Lives on: the connection's shard.
 
 use super::Vblob;
-use super::answer::{self, Halt, NAMESPACE, Refusal};
+use super::answer::{self, Halt, NAMESPACE};
 use crate::codec::time::Rfc3339;
 use crate::codec::xml::Xml;
 use crate::net::http::Status;
 use crate::net::http::exchange::{Exchange, Framing};
-
-/// Where live streams are seen as files: nobody's to make.
-const RESERVED: &str = "streams";
 
 /// All containers, in the order of their names.
 pub async fn list(vblob: &Vblob, exchange: &mut Exchange) -> Result<(), Halt> {
@@ -29,9 +26,6 @@ pub async fn list(vblob: &Vblob, exchange: &mut Exchange) -> Result<(), Halt> {
 
 /// Makes a container. One that is there already is as good.
 pub async fn create(vblob: &Vblob, exchange: &mut Exchange, name: &str) -> Result<(), Halt> {
-    if name == RESERVED {
-        return Err(Refusal::InvalidContainerName.into());
-    }
     if vblob.blobs.create_container(name).await? {
         tracing::info!(container = name, "container created");
     }

@@ -6,25 +6,34 @@ use super::answer::{Halt, Refusal};
 use super::{Vblob, fields};
 use crate::codec::time::HttpDate;
 use crate::net::http::condition::{Conditions, Standing, Verdict, range_applies};
-use crate::net::http::exchange::{Exchange, Framing, Gone};
-use crate::net::http::range::{Selection, parse_range};
+use crate::net::http::exchange::{Exchange, Framing};
+use crate::net::http::range::{RangeHeader, RangeSpec, Selection, parse_range};
+use crate::net::http::target::Param;
 use crate::net::http::{Method, RequestHead, ResponseHead, Status};
 use crate::runtime::shard;
-use crate::service::blob::{Blob, Look, Name, Reader};
+use crate::service::blob::{Blob, Name};
+use crate::service::outflow;
+use crate::service::stream::Follower;
 use std::ops::Range;
 
 /// Reads a file.
 pub async fn read(vblob: &Vblob, exchange: &mut Exchange, name: &Name) -> Result<(), Halt> {
-    let blob = vblob.find(name).await?;
+    let conditions = Conditions::of(exchange.head());
+    let blob = vblob.find(name).await?.as_of(conditions.matches.as_ref());
     let there = Standing { etag: &blob.properties.etag, modified_ms: blob.created_ms };
     let now_seconds = shard::current().wall().unix_seconds();
-    match Conditions::of(exchange.head()).judge(Some(there), true, now_seconds) {
+    match conditions.judge(Some(there), true, now_seconds) {
         Verdict::Proceed => {}
         Verdict::Failed => return Err(Refusal::Precondition.into()),
         Verdict::NotModified => {
             validators(exchange.begin(Status::NOT_MODIFIED, Framing::Empty), &blob).finish();
             return Ok(exchange.finish(&[]).await?);
         }
+    }
+    if Param::find(exchange.head().query(), "follow").is_present()
+        && let Some(follower) = vblob.blobs.follow(&blob, from(exchange.head(), blob.size)?)
+    {
+        return follow(exchange, &blob, follower).await;
     }
     let part = part(exchange.head(), there, blob.size)?;
     let Range { start, end } = part.clone().unwrap_or(0..blob.size);
@@ -33,9 +42,16 @@ pub async fn read(vblob: &Vblob, exchange: &mut Exchange, name: &Name) -> Result
     // Looked at before the head is written: what cannot be read at all is a 500, not a cut answer.
     let first = if is_wanted { Some(reader.next().await?) } else { None };
     greet(exchange, &blob, part);
-    if exchange.head().method() == Method::Get && !send(exchange, &mut reader, first, end).await? {
-        exchange.abandon();
-        return Ok(());
+    if exchange.head().method() == Method::Get {
+        let sent = outflow::send(exchange, &mut reader, first).await?;
+        if let Err(error) = &sent {
+            tracing::error!(offset = reader.position(), %error, "file not readable");
+        }
+        // The length was promised: only breaking off tells the truth.
+        if sent.is_err() || reader.position() < end {
+            exchange.abandon();
+            return Ok(());
+        }
     }
     Ok(exchange.finish(&[]).await?)
 }
@@ -71,34 +87,31 @@ fn validators<'b>(head: ResponseHead<'b>, blob: &Blob) -> ResponseHead<'b> {
         .header("Last-Modified", HttpDate::at(blob.created_ms / 1000).as_bytes())
 }
 
-/// Sends up to `end`; false when that could not be read. The length was promised: only breaking off tells the truth.
-async fn send(
-    exchange: &mut Exchange,
-    reader: &mut Reader,
-    first: Option<Look>,
-    end: u64,
-) -> Result<bool, Gone> {
-    let mut next = first.map(Ok);
-    while next.is_some() || reader.position() < end {
-        let look = match next.take() {
-            Some(look) => look,
-            None => match reader.look() {
-                Ok(Some(look)) => Ok(look),
-                Ok(None) => {
-                    exchange.flush().await?;
-                    exchange.while_connected(reader.next()).await?
-                }
-                Err(error) => Err(error),
-            },
-        };
-        match look {
-            Ok(Look::Ready(range)) => exchange.send_stored(range).await?,
-            Ok(Look::End(state)) => unreachable!("{state:?} at {} of {end}", reader.position()),
-            Err(error) => {
-                tracing::error!(offset = reader.position(), %error, "file not readable");
-                return Ok(false);
-            }
+/// Where to begin to follow what has `size` bytes now.
+fn from(head: &RequestHead, size: u64) -> Result<u64, Refusal> {
+    let range = head.header("range").and_then(parse_range);
+    match range.as_ref().map_or(&[][..], RangeHeader::specs) {
+        [] => Ok(0),
+        [RangeSpec::From(from)] if *from <= size => Ok(*from),
+        [RangeSpec::From(_)] => Err(Refusal::InvalidRange(size)),
+        _ => Err(Refusal::InvalidArgument("with follow the range is of the form bytes=N-".into())),
+    }
+}
+
+/// A file that grows, to its end; how it stood then comes in the trailers.
+async fn follow(exchange: &mut Exchange, blob: &Blob, mut follower: Follower) -> Result<(), Halt> {
+    let head = exchange.begin(Status::OK, Framing::Live).header_u64("Stream-Offset", follower.position());
+    let head = fields::tell(validators(head, blob), &blob.properties);
+    head.header("Trailer", outflow::TRAILERS).finish();
+    if exchange.head().method() == Method::Head {
+        return Ok(exchange.finish(&[]).await?);
+    }
+    match outflow::send(exchange, &mut follower, None).await? {
+        Ok(state) => Ok(outflow::finish_at_end(exchange, state, follower.position()).await?),
+        Err(error) => {
+            tracing::error!(offset = follower.position(), %error, "stream not readable");
+            exchange.abandon();
+            Ok(())
         }
     }
-    Ok(true)
 }

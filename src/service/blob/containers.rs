@@ -7,7 +7,7 @@
 //! Lives on: every shard, with a copy of the table; changes of one container run one after the other on its owner.
 
 use super::message::{Answer, Ask};
-use super::{BlobError, Blobs, Container, ask};
+use super::{BlobError, Blobs, Container, STREAMS, ask};
 use crate::runtime::ShardId;
 use crate::runtime::notify::Notify;
 use crate::service::owner::{self, space};
@@ -60,25 +60,37 @@ impl Table {
 impl Blobs {
     /// Creates a container; false when it is there already. Durable when this resolves, and known to every shard.
     pub async fn create_container(self: &Rc<Self>, name: &str) -> Result<bool, BlobError> {
+        if name == STREAMS {
+            return Err(BlobError::Reserved);
+        }
         super::ask!(self, self.owner_of_container(name), Ask::CreateContainer(name.into()), Answer::Changed)
     }
 
     /// What is known of a container.
     pub fn container(&self, name: &str) -> Option<Container> {
-        self.containers.find(name)
+        match name {
+            STREAMS => self.door_container(),
+            name => self.containers.find(name),
+        }
     }
 
     /// All containers in the order of their names.
     pub fn containers(&self) -> Vec<Container> {
         let known = self.containers.known.borrow();
-        known
+        let mut all: Vec<Container> = known
             .iter()
             .map(|(name, known)| Container { name: name.clone(), created_ms: known.created_ms })
-            .collect()
+            .chain(self.door_container())
+            .collect();
+        all.sort_by(|one, other| one.name.cmp(&other.name));
+        all
     }
 
     /// Deletes an empty container, and what was begun in it.
     pub async fn delete_container(self: &Rc<Self>, name: &str) -> Result<(), BlobError> {
+        if name == STREAMS {
+            return Err(BlobError::Reserved);
+        }
         super::ask!(self, self.owner_of_container(name), Ask::DeleteContainer(name.into()), Answer::Done)
     }
 

@@ -6,8 +6,10 @@
 use super::message::{Answer, Ask, Found};
 use super::{BlobError, Blobs, Look, Name, Properties, StoreError, ask};
 use crate::runtime::{FileRange, shard};
+use crate::service::outflow::Source;
+use crate::service::stream::Follower;
 use crate::service::warm::{self, LARGE, PIECE_MAX};
-use crate::storage::{Link, State, Tail};
+use crate::storage::{Link, Parts, State, Tail};
 use std::mem;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -25,7 +27,16 @@ pub struct Blob {
     pub version: u64,
     /// What is kept beside the bytes.
     pub properties: Arc<Properties>,
-    pub(super) link: Arc<Link>,
+    pub(super) content: Content,
+}
+
+/// Where a blob's bytes are.
+#[derive(Clone, Debug)]
+pub(super) enum Content {
+    /// In parts of bodies.
+    Link(Arc<Link>),
+    /// In a stream, from `first` on.
+    Stream { tail: Arc<Tail>, first: u64 },
 }
 
 impl Blob {
@@ -33,7 +44,15 @@ impl Blob {
         // What is not ours to read shows as nothing; the bytes are what they are.
         let properties = Arc::new(Properties::decode(&link.attributes).unwrap_or_default());
         let (size, created_ms, version) = (link.parts.len(), link.created_ms, link.version);
-        Blob { name, size, created_ms, version, properties, link }
+        Blob { name, size, created_ms, version, properties, content: Content::Link(link) }
+    }
+
+    /// The parts of bodies that it stands for; nothing for a stream.
+    pub(super) fn parts(&self) -> Option<&Parts> {
+        match &self.content {
+            Content::Link(link) => Some(&link.parts),
+            Content::Stream { .. } => None,
+        }
     }
 }
 
@@ -43,6 +62,9 @@ impl Blobs {
         if self.container(name.container()).is_none() {
             return Err(BlobError::NoSuchContainer);
         }
+        if let Some(door) = self.door_to(name.container()) {
+            return door.find(name).await;
+        }
         let found: Result<Found, BlobError> =
             ask!(self, self.owner_of(name), Ask::Find(name.clone()), Answer::Found);
         Ok(found?.map(|link| Blob::new(name.clone(), link)))
@@ -51,17 +73,17 @@ impl Blobs {
     /// Reads bytes `from..to` of `blob`, which must be within it.
     pub fn read(self: &Rc<Self>, blob: &Blob, from: u64, to: u64) -> Reader {
         assert!(from <= to && to <= blob.size, "a blob has no other bytes");
-        let mut reader = Reader {
-            blobs: self.clone(),
-            link: blob.link.clone(),
-            part: 0,
-            before: 0,
-            position: from,
-            until: to,
-            owes_turn: false,
+        let link = match &blob.content {
+            Content::Link(link) => link.clone(),
+            Content::Stream { tail, first } => {
+                let streams = self.door.get().expect("streams come through it").streams();
+                return Reader::Stream(streams.read(tail.clone(), first + from, first + to), *first);
+            }
         };
-        reader.find_part();
-        reader
+        let (blobs, position, until) = (self.clone(), from, to);
+        let mut parted = Parted { blobs, link, part: 0, before: 0, position, until, owes_turn: false };
+        parted.find_part();
+        Reader::Put(parted)
     }
 
     pub(super) async fn look_up(self: Rc<Self>, name: Name) -> Result<Found, BlobError> {
@@ -73,7 +95,52 @@ impl Blobs {
 }
 
 /// Reads one blob.
-pub struct Reader {
+pub enum Reader {
+    /// One that was put.
+    Put(Parted),
+    /// A view of a stream, which begins so many bytes behind the stream's own beginning.
+    Stream(Follower, u64),
+}
+
+impl Reader {
+    /// The position of the next byte.
+    pub fn position(&self) -> u64 {
+        match self {
+            Reader::Put(parted) => parted.position,
+            Reader::Stream(follower, first) => follower.position() - first,
+        }
+    }
+
+    /// What is there without waiting for the disk or for others' turns; [`Look::End`] when all was given, or when a
+    /// stream was deleted meanwhile.
+    pub fn look(&mut self) -> Result<Option<Look>, StoreError> {
+        match self {
+            Reader::Put(parted) => parted.look(),
+            Reader::Stream(follower, _) => follower.look(),
+        }
+    }
+
+    /// Waits for the next piece, which is in memory and checked then.
+    pub async fn next(&mut self) -> Result<Look, StoreError> {
+        match self {
+            Reader::Put(parted) => parted.next().await,
+            Reader::Stream(follower, _) => follower.next().await,
+        }
+    }
+}
+
+impl Source for Reader {
+    fn look(&mut self) -> Result<Option<Look>, StoreError> {
+        Reader::look(self)
+    }
+
+    async fn next(&mut self) -> Result<Look, StoreError> {
+        Reader::next(self).await
+    }
+}
+
+/// Reads the parts of a link one after the other.
+pub struct Parted {
     blobs: Rc<Blobs>,
     link: Arc<Link>,
     /// The part with the position in it, and how many bytes are before it.
@@ -92,14 +159,8 @@ struct Next {
     range: FileRange,
 }
 
-impl Reader {
-    /// The position of the next byte.
-    pub fn position(&self) -> u64 {
-        self.position
-    }
-
-    /// What is there without waiting for the disk or for others' turns; [`Look::End`] when all was given.
-    pub fn look(&mut self) -> Result<Option<Look>, StoreError> {
+impl Parted {
+    fn look(&mut self) -> Result<Option<Look>, StoreError> {
         if self.owes_turn {
             return Ok(None);
         }
@@ -110,8 +171,7 @@ impl Reader {
         }
     }
 
-    /// Waits for the next piece, which is in memory and checked then.
-    pub async fn next(&mut self) -> Result<Look, StoreError> {
+    async fn next(&mut self) -> Result<Look, StoreError> {
         if mem::take(&mut self.owes_turn) {
             shard::yield_now().await;
         }

@@ -67,6 +67,9 @@ impl Blobs {
         if query.limit == 0 {
             return Ok(Listing::default());
         }
+        if let Some(door) = self.door_to(container) {
+            return door.list(&query).await;
+        }
         let mut merged = BTreeMap::new();
         for shard in self.shards() {
             let question = Ask::List(container.into(), query.clone());
@@ -157,9 +160,24 @@ impl Blobs {
 
 impl Query {
     /// Whether keys fold into `key`.
-    fn folds_to(&self, key: &[u8]) -> bool {
-        let Some(rest) = key.strip_prefix(&*self.prefix) else { return false };
-        find(rest, &self.delimiter).is_some_and(|at| at + self.delimiter.len() == rest.len())
+    pub(super) fn folds_to(&self, key: &[u8]) -> bool {
+        self.fold(key) == Some(key)
+    }
+
+    /// What `key` folds into, if it does.
+    pub(super) fn fold<'k>(&self, key: &'k [u8]) -> Option<&'k [u8]> {
+        let at = find(key.strip_prefix(&*self.prefix)?, &self.delimiter)?;
+        Some(&key[..self.prefix.len() + at + self.delimiter.len()])
+    }
+}
+
+impl Listed {
+    /// The key, or what keys were folded into.
+    pub fn key(&self) -> &[u8] {
+        match self {
+            Listed::Blob(blob) => blob.name.key(),
+            Listed::Prefix(prefix) => prefix,
+        }
     }
 }
 

@@ -14,6 +14,7 @@
 
 mod containers;
 pub mod digest;
+mod door;
 mod find;
 mod limits;
 mod list;
@@ -27,6 +28,7 @@ mod repack;
 #[cfg(test)]
 mod tests;
 
+pub use door::CONTAINER as STREAMS;
 pub use find::{Blob, Reader};
 pub use limits::Limits;
 pub use list::{Listed, Listing, Query, Start};
@@ -60,6 +62,8 @@ pub struct Blobs {
     limits: Cell<Limits>,
     post: OnceCell<Rc<Post<Ask, Answer>>>,
     containers: containers::Table,
+    /// To what is kept as streams.
+    door: OnceCell<door::Door>,
     packer: pack::Packer,
     /// Something was replaced or deleted since the last look for sparse packs.
     churned: Cell<bool>,
@@ -115,6 +119,10 @@ pub enum BlobError {
     NoSuchContainer,
     /// A container with blobs is not deleted.
     ContainerNotEmpty,
+    /// The container is that of the streams: who keeps a stream alone writes and deletes it, and the container stays.
+    Reserved,
+    /// Bytes of a stream can be read and not be copied.
+    NotCopied,
     /// There is no such blob, and the condition wants one.
     NoSuchBlob,
     /// There is no such multipart upload.
@@ -146,6 +154,10 @@ impl fmt::Display for BlobError {
         match self {
             BlobError::NoSuchContainer => f.write_str("there is no such container"),
             BlobError::ContainerNotEmpty => f.write_str("the container is not empty"),
+            BlobError::Reserved => {
+                write!(f, "{STREAMS} shows streams; only the dialect that keeps one writes and deletes it")
+            }
+            BlobError::NotCopied => f.write_str("a stream is not copied; read it and put what was read"),
             BlobError::NoSuchBlob => f.write_str("there is no such blob"),
             BlobError::NoSuchUpload => f.write_str("there is no such upload"),
             BlobError::InvalidPart(number) => write!(f, "part {number} is not there, or is another one"),
@@ -179,6 +191,7 @@ impl Blobs {
             limits: Cell::default(),
             post: OnceCell::new(),
             containers: containers::Table::default(),
+            door: OnceCell::new(),
             packer: pack::Packer::default(),
             churned: Cell::new(true),
             putting: Gate::new(),

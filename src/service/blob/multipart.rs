@@ -86,6 +86,7 @@ pub type Uploads = Vec<(Name, UploadId, Arc<Link>)>;
 impl Blobs {
     /// Begins an upload. `properties` are those of the final blob.
     pub async fn begin(self: &Rc<Self>, name: &Name, properties: Properties) -> Result<UploadId, BlobError> {
+        self.demand_writable(name.container())?;
         properties.check().map_err(BlobError::PropertiesTooLong)?;
         ask!(self, self.owner_of(name), Ask::Begin(name.clone(), properties.encode()), Answer::Begun)
     }
@@ -98,6 +99,7 @@ impl Blobs {
         number: u16,
         announced: Option<u64>,
     ) -> Result<Upload, BlobError> {
+        self.demand_writable(name.container())?;
         // Looked at before the bytes come, and again when they are there.
         self.parts(name, id, u16::MAX, 0).await?;
         self.upload(Target::Part(name.clone(), id.clone(), number), announced)
@@ -146,6 +148,7 @@ impl Blobs {
         properties: Properties,
         when: When,
     ) -> Result<Stored, BlobError> {
+        self.demand_writable(name.container())?;
         properties.check().map_err(BlobError::PropertiesTooLong)?;
         let question = Ask::Complete(name.clone(), id.clone(), parts, properties.encode(), when);
         ask!(self, self.owner_of(name), question, Answer::Stored)
@@ -153,9 +156,7 @@ impl Blobs {
 
     /// Takes an upload back with all its parts.
     pub async fn abort(self: &Rc<Self>, name: &Name, id: &UploadId) -> Result<(), BlobError> {
-        if self.container(name.container()).is_none() {
-            return Err(BlobError::NoSuchContainer);
-        }
+        self.demand_writable(name.container())?;
         ask!(self, self.owner_of(name), Ask::Abort(name.clone(), id.clone()), Answer::Done)
     }
 

@@ -61,9 +61,7 @@ impl Blobs {
         target: Target,
         announced: Option<u64>,
     ) -> Result<Upload, BlobError> {
-        if self.container(target.name().container()).is_none() {
-            return Err(BlobError::NoSuchContainer);
-        }
+        self.demand_writable(target.name().container())?;
         let pass = self.putting.enter().ok_or(StoreError::Closing)?;
         self.limits.get().admit(self.bytes(), announced.unwrap_or(0))?;
         let body = match announced {
@@ -95,7 +93,8 @@ impl Blobs {
         when: When,
     ) -> Result<Stored, BlobError> {
         properties.check().map_err(BlobError::PropertiesTooLong)?;
-        let content = Content::Parts(cut(&source.link.parts, range));
+        self.demand_writable(target.name().container())?;
+        let content = Content::Parts(cut(source.parts().ok_or(BlobError::NotCopied)?, range));
         let _pass = self.putting.enter().ok_or(StoreError::Closing)?;
         self.ask_put(target, content, properties.encode(), when).await
     }
@@ -313,9 +312,7 @@ impl Blobs {
 
     /// Deletes what `name` stands for; false when there was nothing, which `when` may forbid.
     pub async fn delete(self: &Rc<Self>, name: &Name, when: When) -> Result<bool, BlobError> {
-        if self.container(name.container()).is_none() {
-            return Err(BlobError::NoSuchContainer);
-        }
+        self.demand_writable(name.container())?;
         ask!(self, self.owner_of(name), Ask::Delete(name.clone(), when), Answer::Changed)
     }
 

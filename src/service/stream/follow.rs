@@ -11,6 +11,7 @@ use super::Streams;
 use super::message::Ask;
 use crate::runtime::notify::Notify;
 use crate::runtime::{FileRange, ShardId, shard};
+use crate::service::outflow::Source;
 use crate::service::warm::{self, LARGE, PIECE_MAX};
 use crate::storage::{State, StoreError, Tail};
 use std::cell::RefCell;
@@ -138,6 +139,16 @@ impl Follower {
 
     async fn warm(&self, range: &FileRange) -> Result<(), StoreError> {
         self.streams.warm(&self.tail, self.position, range).await
+    }
+}
+
+impl Source for Follower {
+    fn look(&mut self) -> Result<Option<Look>, StoreError> {
+        Follower::look(self)
+    }
+
+    async fn next(&mut self) -> Result<Look, StoreError> {
+        Follower::next(self).await
     }
 }
 

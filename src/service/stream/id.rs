@@ -48,6 +48,21 @@ impl Id {
         String::from_utf8_lossy(&self.0)
     }
 
+    /// The last of all that begin with `prefix`, were there such a stream.
+    pub fn last_with(prefix: &[u8]) -> Bytes {
+        let mut last = vec![u8::MAX; Self::LEN_MAX.max(prefix.len())];
+        last[..prefix.len()].copy_from_slice(prefix);
+        last.into()
+    }
+
+    /// The last of all before `bytes`, were there such a stream; nothing when there can be none.
+    pub fn last_before(bytes: &[u8]) -> Option<Bytes> {
+        match bytes.split_last()? {
+            (0, shorter) => Some(Bytes::copy_from_slice(shorter)),
+            (last, shorter) => Some(Self::last_with(&[shorter, &[last - 1]].concat())),
+        }
+    }
+
     pub(super) fn key(&self) -> Key {
         Key::new(space::STREAMS, &self.0)
     }
@@ -89,5 +104,23 @@ mod tests {
             assert_eq!(Id::new(bytes).expect("acceptable").as_bytes(), bytes);
         }
         assert_eq!(Id::of_key(&Id::new(b"a\xff").unwrap().key()), Id::new(b"a\xff").unwrap());
+    }
+    #[test]
+    fn the_last_before_or_with_is_between_what_can_be() {
+        let all = [&b"a"[..], b"a\0", b"a\0\xff", b"a\x01", b"a/", b"a/\xff\xff", b"a0", b"b"];
+        for bytes in all {
+            let before = Id::last_before(bytes).unwrap();
+            let with = Id::last_with(bytes);
+            for other in all {
+                assert_eq!(*other <= *before, other < bytes, "{other:?} {bytes:?}");
+                assert_eq!(
+                    *other <= *with,
+                    other <= bytes || other.starts_with(bytes),
+                    "{other:?} {bytes:?}"
+                );
+            }
+        }
+        assert_eq!(Id::last_before(b""), None);
+        assert_eq!(Id::last_before(b"\0").as_deref(), Some(&b""[..]));
     }
 }

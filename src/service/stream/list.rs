@@ -8,6 +8,7 @@
 
 use super::find::found_of;
 use super::id::Id;
+use super::keeper::{Keeper, Keepers};
 use super::message::{Answer, Ask, Found};
 use super::{Streams, ask};
 use crate::runtime::shard;
@@ -55,6 +56,35 @@ impl Streams {
             pages.push(page?);
         }
         Ok(merge(pages, query.limit))
+    }
+
+    /// The same, of the streams that `keepers` keep. It has more only if there is one more of those, but for pages that
+    /// end early.
+    pub async fn list_of(&self, query: Query, keepers: Keepers) -> Result<Page, StoreError> {
+        let limit = query.limit;
+        let mut shown: Vec<Found> = Vec::new();
+        let mut rest = query;
+        loop {
+            rest.limit = limit + 1 - shown.len();
+            let page = self.list(rest.clone()).await?;
+            let last = page.streams.last().map(|found| found.id.clone());
+            let before = shown.len();
+            let seen = page.streams.len();
+            shown.extend(page.streams.into_iter().filter(|found| keepers.keep(&found.id)));
+            let is_full = shown.len() > limit || seen == shown.len() - before;
+            let Some(last) = last.filter(|_| page.has_more && !is_full) else {
+                let has_more = page.has_more || shown.len() > limit;
+                shown.truncate(limit);
+                return Ok(Page { streams: shown, has_more });
+            };
+            // All that one keeps under a prefix of its own is passed over in one step.
+            rest.after = Some(match Keeper::of(&last) {
+                keeper if keeper != Keeper::Loom && !keepers.keep(&last) => {
+                    Id::last_with(keeper.prefix().as_bytes())
+                }
+                _ => Bytes::copy_from_slice(last.as_bytes()),
+            });
+        }
     }
 
     /// Deletes every name that begins with `prefix`, and says which, in order. Not one change: names that appear

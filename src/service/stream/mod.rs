@@ -17,6 +17,7 @@ mod append;
 mod find;
 mod follow;
 mod id;
+mod keeper;
 mod limits;
 mod list;
 mod message;
@@ -29,6 +30,7 @@ mod tests;
 pub use append::Producer;
 pub use follow::{Follower, Look};
 pub use id::{BadId, Id};
+pub use keeper::{Keeper, Keepers};
 pub use limits::{Limit, Limits, ProduceError};
 pub use list::{Page, Query};
 pub use message::{Announced, Answer, Ask, Found, Mailbox};
@@ -217,6 +219,15 @@ impl Streams {
     {
         let work = work(self);
         shard::spawn("stream answer", async move { give(reply, work.await) });
+    }
+}
+
+/// How a stream stands, in a word. One that was deleted or replaced ends as if its producer had vanished.
+pub fn state_text(state: State) -> &'static str {
+    match state {
+        State::Open => "open",
+        State::Complete => "complete",
+        State::Interrupted | State::Gone => "interrupted",
     }
 }
 

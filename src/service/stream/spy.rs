@@ -7,6 +7,7 @@
 //! is overtaken by the beginning of a stream it shows is given up. Streams take turns in it, a piece each. Lives on: the spy's shard.
 
 use super::id::Id;
+use super::keeper::Keepers;
 use super::message::{Announced, Answer, Ask};
 use super::{Streams, ask};
 use crate::runtime::notify::Notify;
@@ -83,9 +84,10 @@ pub struct Spy {
 }
 
 impl Streams {
-    /// Begins to spy: first the streams that have a producer now, from their first byte, then those that come.
-    pub async fn spy(self: &Rc<Self>) -> Result<Spy, SpyError> {
-        let desk = Rc::new(Desk::default());
+    /// Begins to spy on what `keepers` keep: first the streams that have a producer now, from their first byte, then
+    /// those that come.
+    pub async fn spy(self: &Rc<Self>, keepers: Keepers) -> Result<Spy, SpyError> {
+        let desk = Rc::new(Desk { keepers, ..Desk::default() });
         let key = self.spies.here.borrow_mut().insert(desk.clone());
         let spy = Spy { streams: self.clone(), desk, key, shown: 0 };
         for home in shard::current().all() {
@@ -185,6 +187,8 @@ type Seen = (Sight, Arc<Tail>, u64);
 /// What a spy knows, filled from outside.
 #[derive(Default)]
 struct Desk {
+    /// Of whose streams.
+    keepers: Keepers,
     watched: RefCell<HashMap<u64, Watched>>,
     /// Streams that may have something to see; each is in here once at most.
     turns: RefCell<VecDeque<u64>>,
@@ -221,6 +225,9 @@ impl Watched {
 impl Desk {
     /// A stream that is known goes on: its next producer came before its end was seen.
     fn add(&self, announced: &Announced) {
+        if !self.keepers.keep(&announced.id) {
+            return;
+        }
         let uid = announced.tail.uid();
         let mut watched = self.watched.borrow_mut();
         if watched.contains_key(&uid) {

@@ -501,7 +501,7 @@ fn a_spy_sees_what_is_produced_anywhere() {
         let streams = if at == 1 { streams } else { fleet.shards[at].clone() };
         fleet.world.enter(at, |shard| {
             shard.executor().spawn("spy", async move {
-                let mut spy = streams.spy().await.expect("a spy");
+                let mut spy = streams.spy(Keepers::of([Keeper::Loom])).await.expect("a spy");
                 while let Some(Sight { id, number, what }) = spy.next().await.expect("in time") {
                     let mut shown = told.borrow_mut();
                     match what {

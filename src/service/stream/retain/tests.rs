@@ -1,7 +1,7 @@
 //! Retention on virtual shards, where days pass between two steps.
 
 use super::super::tests::{Fleet, SHARDS, content, id, loaded, read};
-use super::super::{Follower, Found, Look, OpenError, Producer, State, What};
+use super::super::{Follower, Found, Keeper, Keepers, Look, OpenError, Producer, State, What};
 use super::*;
 use crate::runtime::sim::seeds;
 use std::collections::BTreeMap;
@@ -460,7 +460,7 @@ fn a_reader_that_is_overtaken_is_told_so() {
         assert!(rest.is_ok_and(|position| position > first));
         // A spy that begins now begins where the stream does.
         let spied = fleet.run(shard, async move |streams| {
-            let mut spy = streams.spy().await.expect("a spy");
+            let mut spy = streams.spy(Keepers::of([Keeper::Loom])).await.expect("a spy");
             let start = spy.next().await.expect("there is one");
             let bytes = spy.next().await.expect("it has bytes");
             (start.map(|sight| sight.what), bytes.map(|sight| sight.what))
@@ -477,7 +477,8 @@ fn a_spy_that_is_overtaken_is_given_up() {
     let fleet = Fleet::new(11);
     let mut came = Came::new();
     let producer = fleet.open(0, "a", false).expect("free");
-    let mut spy = fleet.run(1, async move |streams| streams.spy().await.expect("a spy"));
+    let mut spy =
+        fleet.run(1, async move |streams| streams.spy(Keepers::of([Keeper::Loom])).await.expect("a spy"));
     let producer = fleet.grow(producer, 1, 3_000_000, &mut came);
     let (mut spy, seen) = fleet.run(1, async move |_| {
         spy.next().await.expect("it begins");
