@@ -8,3 +8,4 @@ pub mod deadline;
 pub mod frame;
 pub mod http;
 pub mod listener;
+pub mod websocket;

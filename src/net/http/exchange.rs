@@ -348,6 +348,39 @@ impl Exchange {
         .await
     }
 
+    /// Ends HTTP on this connection with a 101 that has `fields`. What comes from here on is in
+    /// [`Exchange::incoming`], what is to be sent goes into [`Exchange::outgoing`] and leaves with a flush.
+    pub async fn switch_protocols(&mut self, fields: &[(&str, &str)]) -> Result<(), Gone> {
+        assert_eq!(self.answer, Answer::Due, "an exchange has one answer");
+        self.answer = Answer::Done;
+        self.closing = true;
+        self.status = Status::SWITCHING_PROTOCOLS;
+        self.service.note_answer(self.status, self.began);
+        let out = self.out.get_or_insert_with(|| Outgoing::new(self.socket.clone()));
+        let mut head = ResponseHead::start(&mut out.head, self.status, &self.service.date());
+        for (name, value) in fields {
+            head = head.header(name, value);
+        }
+        head.finish();
+        self.flush().await
+    }
+
+    /// After the protocol was switched: what comes.
+    pub fn incoming(&self) -> &Receiver {
+        &self.receiver
+    }
+
+    /// After the protocol was switched: what leaves with the next flush.
+    pub fn outgoing(&mut self) -> Result<&mut Vec<u8>, Gone> {
+        debug_assert!(self.answer == Answer::Done && self.closing, "the protocol was switched");
+        self.out.as_mut().map(|out| &mut out.head).ok_or(Gone)
+    }
+
+    /// Resolves when the daemon begins to drain.
+    pub async fn draining(&self) {
+        self.service.gate.closing().await;
+    }
+
     /// After the handler: whether the connection can take another request.
     pub(super) async fn conclude(&mut self) -> Result<bool, Gone> {
         match self.answer {
