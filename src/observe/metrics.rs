@@ -107,6 +107,16 @@ shard_metrics! {
     blob_delivered_bytes: Counter,
     /// Small blobs that left a pack of which most was gone.
     blobs_repacked: Counter,
+    /// Subscribers of topics.
+    broker_subscribers: Gauge,
+    /// Messages published on topics.
+    broker_published: Counter,
+    /// Messages put on their way to subscribers.
+    broker_delivered: Counter,
+    /// Messages given to another member of a group because the first one left.
+    broker_redelivered: Counter,
+    /// Subscribers that were disconnected because they took too little of what came.
+    broker_slow_subscribers: Counter,
     /// Records written to the journals.
     journal_records: Counter,
     /// Bytes of journal records, framing included.
@@ -266,6 +276,8 @@ label! {
         Serpentine = "serpentine",
         /// Sockets joined for anyone.
         Proxy = "proxy",
+        /// Registry, calls and topics.
+        Micro = "micro",
         /// Health and metrics.
         Admin = "admin",
     }

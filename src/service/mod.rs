@@ -5,7 +5,9 @@
 
 pub mod blob;
 pub mod outflow;
+pub mod broker;
 pub mod owner;
 pub mod proxy;
+pub mod registry;
 pub mod stream;
 mod warm;

@@ -27,3 +27,9 @@ pub mod space {
 pub fn of(store: &Store, key: &Key) -> ShardId {
     store.owner_of_hash(key.hash())
 }
+
+/// The shard that decides about a topic: topics are in no store, so its hash is not asked.
+pub fn of_topic(topic: &str, shards: usize) -> ShardId {
+    let hash = xxhash_rust::xxh3::xxh3_64(topic.as_bytes());
+    ShardId(((u128::from(hash) * shards as u128) >> 64) as u16)
+}
