@@ -17,7 +17,6 @@ use crate::observe::metrics::{self, ShardMetrics};
 use crate::runtime::clock::Clock;
 use crate::runtime::driver::{self, Running};
 use crate::runtime::file::os::OsDisk;
-use crate::runtime::mailbox::Mesh;
 use crate::runtime::memory;
 use crate::runtime::{Disk, entropy, preflight};
 use crate::storage::{self, OpenError, Store};
@@ -33,7 +32,7 @@ use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 /// Sections that this version serves.
-const AVAILABLE: &[&str] = &["admin", "loom", "vblob", "s3", "serpentine"];
+const AVAILABLE: &[&str] = &["admin", "loom", "vblob", "s3", "serpentine", "micro"];
 
 /// Serves until a signal ends it. `ready_fd` gets one JSON line once everything serves.
 pub fn serve(config: Config, ready_fd: Option<i32>) -> ExitCode {
@@ -137,8 +136,7 @@ fn start(config: Config, shards: usize, bound: Vec<Bound>) -> Result<Started, St
     let metrics: Vec<_> = (0..shards).map(|_| Arc::new(ShardMetrics::default())).collect();
     let vitals: Vec<_> = (0..shards).map(|_| Arc::new(Vitals::default())).collect();
     let (serves, serving) = sync_channel(shards);
-    let meshes = Mesh::new(shards).into_iter().zip(Mesh::new(shards));
-    let mailboxes = meshes.map(|(streams, blobs)| Mailboxes { streams, blobs }).collect();
+    let mailboxes = Mailboxes::of(shards);
     let handout = Handout::new(images, mailboxes, bound, |image, mailboxes, sockets| Parts {
         image,
         mailboxes,

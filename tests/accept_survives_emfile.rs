@@ -22,6 +22,8 @@ fn running_out_of_descriptors_pauses_accepting_and_loses_nobody() {
         "127.0.0.1:0",
         "--vblob-listen",
         "127.0.0.1:0",
+        "--micro-listen",
+        "127.0.0.1:0",
         "--s3-listen",
         "127.0.0.1:0",
         "--serpentine-listen",

@@ -3,6 +3,7 @@
 //! Invariant: nothing in here knows a protocol, a socket or a file; equal input gives equal output.
 //! Lives on: whichever shard calls.
 
+pub mod json;
 pub mod text;
 pub mod time;
 pub mod xml;

@@ -9,6 +9,7 @@ use crate::config::{self, Config, Share};
 use crate::dialect::admin::{Admin, Stage, StoreState, Vitals};
 use crate::dialect::forward::Forward;
 use crate::dialect::loom::{Loom, Settings};
+use crate::dialect::micro::{self, Micro};
 use crate::dialect::s3::{self, S3};
 use crate::dialect::serpentine::{self, Serpentine};
 use crate::dialect::vblob::accounts::Accounts;
@@ -18,10 +19,13 @@ use crate::net::http::server::{self, Handler, Service};
 use crate::net::listener::{self, Connections, Door};
 use crate::observe::metrics::{Dialect, ShardMetrics};
 use crate::runtime::gate::Gate;
+use crate::runtime::mailbox::Mesh;
 use crate::runtime::park::Unpark;
 use crate::runtime::ring::{self, socket::Socket};
 use crate::runtime::{Shard, ShardId, preflight, shard, timer};
 use crate::service::blob::{self, Blobs};
+use crate::service::broker::{self, Broker};
+use crate::service::registry::{self, Registry};
 use crate::service::stream::{self, Keeper, Keepers, Streams};
 use crate::storage::{Health, ShardImage, Store};
 use std::cell::Cell;
@@ -67,6 +71,21 @@ pub struct Mailboxes {
     pub streams: stream::Mailbox,
     /// Of blobs.
     pub blobs: blob::Mailbox,
+    /// Of the registry.
+    pub registry: registry::Mailbox,
+    /// Of topics.
+    pub broker: broker::Mailbox,
+}
+
+impl Mailboxes {
+    /// Those of every shard.
+    pub fn of(shards: usize) -> Vec<Self> {
+        let stored = Mesh::new(shards).into_iter().zip(Mesh::new(shards));
+        let known = Mesh::new(shards).into_iter().zip(Mesh::new(shards));
+        let all = stored.zip(known);
+        all.map(|((streams, blobs), (registry, broker))| Mailboxes { streams, blobs, registry, broker })
+            .collect()
+    }
 }
 
 /// Hands each shard its parts, once.
@@ -114,9 +133,11 @@ pub async fn serve(parts: Parts, unparks: Vec<Arc<Unpark>>) {
     let peers = unparks.clone();
     store.keep_scrubbed();
     store.on_peer(Box::new(move |shard| peers[shard.index()].nudge()));
-    let Mailboxes { streams, blobs } = parts.mailboxes;
+    let Mailboxes { streams, blobs, registry, broker } = parts.mailboxes;
     let streams = Streams::start(store.clone(), streams, unparks.clone(), metrics.clone());
-    let blobs = Blobs::start(store.clone(), blobs, unparks, metrics.clone());
+    let blobs = Blobs::start(store.clone(), blobs, unparks.clone(), metrics.clone());
+    let registry = Registry::start(registry, unparks.clone());
+    let broker = Broker::start(broker, unparks, metrics.clone());
     if let Err(error) = blobs.load().await {
         // A shard that ends while others start: nobody serves then.
         tracing::error!(%error, "the containers could not be read");
@@ -128,6 +149,7 @@ pub async fn serve(parts: Parts, unparks: Vec<Arc<Unpark>>) {
     blobs.open_door(streams.clone(), shared(&config));
     let vblob = Vblob::new(blobs.clone(), vblob::Settings::of(&config.vblob), parts.accounts);
     let vblob = Rc::new(vblob);
+    let micro = Rc::new(Micro::new(registry, broker, micro::Settings::of(&config.micro)));
     let admin = Rc::new(Admin::new(parts.metrics, parts.vitals));
     let doors = Doors::new(&config, &shard, metrics.clone());
     // Health is asked for above all when the dialects are full or draining: it has doors of its own.
@@ -145,6 +167,7 @@ pub async fn serve(parts: Parts, unparks: Vec<Arc<Unpark>>) {
             match section {
                 "admin" => side_doors.open(socket, admin.clone()),
                 "loom" => doors.open(socket, loom.clone()),
+                "micro" => doors.open(socket, micro.clone()),
                 "s3" => doors.open(socket, s3.clone()),
                 "vblob" => doors.open(socket, vblob.clone()),
                 "serpentine" => {
@@ -164,6 +187,7 @@ pub async fn serve(parts: Parts, unparks: Vec<Arc<Unpark>>) {
     let put = blobs.clone();
     watch(&parts.control, &doors, &vitals, &store, &streams, &metrics, move |config| {
         loom.reload(Settings::of(&config.loom, shared(config)));
+        micro.reload(micro::Settings::of(&config.micro));
         s3.reload(s3::Settings::of(&config.s3));
         put.set_limits(blob_limits(config));
         put.share(shared(config));

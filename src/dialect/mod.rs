@@ -5,6 +5,7 @@
 //! |---|---|---|
 //! | [`forward`] | nothing of its own: it joins sockets | [`crate::service::proxy`] |
 //! | [`loom`] | live log streams | [`crate::service::stream`] |
+//! | [`micro`] | registry, calls and topics of services | [`crate::service::registry`], [`crate::service::broker`] |
 //! | [`s3`] | buckets and objects | [`crate::service::blob`] |
 //! | [`serpentine`] | a preamble, then another daemon's socket | [`crate::service::proxy`] |
 //! | [`vblob`] | containers of files | [`crate::service::blob`] |
@@ -12,6 +13,7 @@
 pub mod admin;
 pub mod forward;
 pub mod loom;
+pub mod micro;
 pub mod s3;
 pub mod serpentine;
 pub mod vblob;

@@ -4,8 +4,8 @@
 //! request; the owner of a name, found by [`owner`], alone decides about it; bytes stay where they arrived.
 
 pub mod blob;
-pub mod outflow;
 pub mod broker;
+pub mod outflow;
 pub mod owner;
 pub mod proxy;
 pub mod registry;

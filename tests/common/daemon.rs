@@ -35,6 +35,7 @@ pub struct Setup {
     s3: Option<String>,
     serpentine: Option<String>,
     further: String,
+    micro: Option<String>,
     admin_listen: String,
 }
 
@@ -51,6 +52,7 @@ impl Default for Setup {
             s3: None,
             serpentine: None,
             further: String::new(),
+            micro: None,
             admin_listen: "\"127.0.0.1:0\"".to_owned(),
         }
     }
@@ -112,6 +114,14 @@ impl Setup {
         self
     }
 
+    /// Serves micro, with these lines in `[micro]`.
+    pub fn micro(mut self, lines: &str) -> Self {
+        let section = self.micro.get_or_insert_default();
+        section.push_str(lines);
+        section.push('\n');
+        self
+    }
+
     /// Serves serpentine, with these lines in `[serpentine]`.
     pub fn serpentine(mut self, lines: &str) -> Self {
         let section = self.serpentine.get_or_insert_default();
@@ -140,7 +150,7 @@ impl Setup {
             ("s3", &self.s3),
             ("ion", &None),
             ("serpentine", &self.serpentine),
-            ("micro", &None),
+            ("micro", &self.micro),
         ];
         let others: String = served
             .map(|(dialect, section)| match section {
@@ -232,6 +242,12 @@ impl Daemon {
     #[track_caller]
     pub fn proxy(&self) -> &str {
         self.listener("proxy")
+    }
+
+    /// Where micro listens.
+    #[track_caller]
+    pub fn micro(&self) -> &str {
+        self.listener("micro")
     }
 
     /// Where the admin endpoints listen.

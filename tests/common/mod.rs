@@ -11,6 +11,7 @@ pub mod daemon;
 pub mod damage;
 pub mod http;
 pub mod loom;
+pub mod micro;
 pub mod proc;
 pub mod prometheus;
 pub mod s3;

@@ -101,7 +101,7 @@ mod tests {
         let queue: Arc<str> = "q".into();
         let member = |id| (ShardId(0), id);
         (0..3).for_each(|id| topic.add(Some(&queue), member(id)));
-        let mut turns = |topic: &mut Topic, count| -> Vec<u64> {
+        let turns = |topic: &mut Topic, count| -> Vec<u64> {
             (0..count).filter_map(|_| topic.turn_of(&queue)).map(|(_, id)| id).collect()
         };
         assert_eq!(turns(&mut topic, 4), [0, 1, 2, 0]);
