@@ -8,4 +8,5 @@ pub mod deadline;
 pub mod frame;
 pub mod http;
 pub mod listener;
+pub mod stream;
 pub mod websocket;

@@ -9,26 +9,26 @@
 //! head; bodies of any size pass through the shard's window.
 //! Lives on: the connection's shard, reused for every request of the connection.
 
-use super::chunked::{ChunkLimits, ChunkedDecoder, Piece, chunk_head};
+use super::body::BodyReader;
+use super::chunked::{CHUNK_END, chunk_head};
 use super::framing::BodyLength;
 use super::head::{Method, RequestHead, Version};
 use super::response::ResponseHead;
 use super::server::Service;
-use super::{Refusal, Status, Step};
+use super::{Refusal, Status};
+use crate::net::stream::Stream;
 use crate::runtime::file::FileRange;
-use crate::runtime::ring::recv::{End, INBOX_MAX, Receiver};
-use crate::runtime::ring::send::{self, Outgoing, TOGETHER_MAX};
-use crate::runtime::ring::socket::Socket;
+use crate::runtime::ring::recv::{End, INBOX_MAX};
 use crate::runtime::{Moment, shard, timer};
 use std::future::Future;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
+pub use super::body::{BodyError, BodyStep};
+
 /// Answer bytes that gather before they are sent although nobody waits.
 const GATHER_MAX: usize = 64 * 1024;
-/// Most body bytes taken in one step.
-const PIECE_MAX: usize = 256 * 1024;
 /// An unread body up to this length is read and dropped to keep the connection; a longer one closes it.
 const SKIPPED_BODY_MAX: u64 = 64 * 1024;
 
@@ -47,31 +47,6 @@ pub enum Framing {
     Live,
 }
 
-/// What a step of reading the body brought.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BodyStep {
-    /// This many payload bytes; zero when only framing arrived.
-    Bytes(usize),
-    /// The body is complete.
-    End,
-}
-
-/// Why a body cannot be read to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BodyError {
-    /// The peer vanished, or ended before the announced length.
-    Gone,
-    /// The framing is broken; the connection cannot be used any more.
-    Refused(Refusal),
-}
-
-enum Body {
-    Exact { left: u64 },
-    Chunked(ChunkedDecoder),
-    Done,
-    Failed(BodyError),
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answer {
     Due,
@@ -88,12 +63,10 @@ enum Answer {
 
 /// One request and its answer. See the module.
 pub struct Exchange {
-    socket: Rc<Socket>,
-    pub(super) receiver: Receiver,
-    out: Option<Box<Outgoing>>,
+    pub(super) stream: Stream,
     pub(super) head: RequestHead,
     service: Rc<Service>,
-    body: Body,
+    body: BodyReader,
     answer: Answer,
     status: Status,
     began: Moment,
@@ -104,14 +77,12 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    pub(super) fn new(socket: Rc<Socket>, service: Rc<Service>) -> Self {
+    pub(super) fn new(stream: Stream, service: Rc<Service>) -> Self {
         Exchange {
-            receiver: Receiver::new(socket.clone()),
-            out: Some(Outgoing::new(socket.clone())),
-            socket,
+            stream,
             head: RequestHead::new(),
             service,
-            body: Body::Done,
+            body: BodyReader::Done,
             answer: Answer::Done,
             status: Status::OK,
             began: Moment::default(),
@@ -125,14 +96,14 @@ impl Exchange {
     /// Takes up the request whose head was just parsed.
     pub(super) fn open(&mut self) {
         self.body = match self.head.body() {
-            BodyLength::None | BodyLength::Exact(0) => Body::Done,
-            BodyLength::Exact(left) => Body::Exact { left },
-            BodyLength::Chunked => Body::Chunked(ChunkedDecoder::new(ChunkLimits::default())),
+            BodyLength::None => BodyReader::Done,
+            BodyLength::Exact(len) => BodyReader::exact(len),
+            BodyLength::Chunked => BodyReader::chunked(),
         };
         self.answer = Answer::Due;
         self.began = shard::now();
         self.reads_body = false;
-        self.continue_due = self.head.expects_continue() && !matches!(self.body, Body::Done);
+        self.continue_due = self.head.expects_continue() && !matches!(self.body, BodyReader::Done);
         self.closing = !self.head.keep_alive();
     }
 
@@ -150,34 +121,24 @@ impl Exchange {
     /// on. Without it, an answer to a long unread body closes the connection.
     pub fn expect_body(&mut self) {
         self.reads_body = true;
-        if std::mem::take(&mut self.continue_due)
-            && let Some(out) = &mut self.out
-        {
-            ResponseHead::write_continue(&mut out.head);
+        if std::mem::take(&mut self.continue_due) {
+            ResponseHead::write_continue(self.stream.gathered());
         }
     }
 
     /// Reads what has arrived of the body, waiting if nothing has, and gives the payload to `take`, in one or
     /// several pieces.
-    pub async fn read_body(&mut self, mut take: impl FnMut(&[u8])) -> Result<BodyStep, BodyError> {
-        match self.body {
-            Body::Done => return Ok(BodyStep::End),
-            Body::Failed(error) => return Err(error),
-            Body::Exact { .. } | Body::Chunked(_) => {}
+    pub async fn read_body(&mut self, take: impl FnMut(&[u8])) -> Result<BodyStep, BodyError> {
+        if let Some(settled) = self.body.settled() {
+            return settled;
         }
         self.expect_body();
-        if self.receiver.buffered_len() == 0 {
+        if self.stream.buffered_len() == 0 {
             self.flush().await.map_err(|Gone| BodyError::Gone)?;
         }
-        let step = match &mut self.body {
-            Body::Exact { left } => read_exact(&self.receiver, left, &mut take).await,
-            Body::Chunked(decoder) => read_chunked(&self.receiver, decoder, &mut take).await,
-            Body::Done | Body::Failed(_) => unreachable!("handled above"),
-        };
-        match step {
-            Ok(BodyStep::Bytes(len)) => self.service.note_received(len),
-            Ok(BodyStep::End) => self.body = Body::Done,
-            Err(error) => self.body = Body::Failed(error),
+        let step = self.body.step(&self.stream, take).await;
+        if let Ok(BodyStep::Bytes(len)) = step {
+            self.service.note_received(len);
         }
         step
     }
@@ -199,9 +160,7 @@ impl Exchange {
             Framing::Live => Answer::Chunked,
         };
         self.service.note_answer(status, self.began);
-        // A sender of a cancelled message is gone with its buffer; what is written then goes nowhere.
-        let out = self.out.get_or_insert_with(|| Outgoing::new(self.socket.clone()));
-        let head = ResponseHead::start(&mut out.head, status, &self.service.date());
+        let head = ResponseHead::start(self.stream.gathered(), status, &self.service.date());
         let head = match framing {
             Framing::Empty if status.has_body() => head.content_length(0),
             Framing::Empty => head,
@@ -219,9 +178,9 @@ impl Exchange {
     fn leaves_body_unread(&self) -> bool {
         match &self.body {
             _ if self.reads_body => false,
-            Body::Done => false,
-            Body::Exact { left } => self.continue_due || *left > SKIPPED_BODY_MAX,
-            Body::Chunked(_) | Body::Failed(_) => true,
+            BodyReader::Done => false,
+            BodyReader::Exact { left } => self.continue_due || *left > SKIPPED_BODY_MAX,
+            BodyReader::Chunked(_) | BodyReader::UntilClose | BodyReader::Failed(_) => true,
         }
     }
 
@@ -230,10 +189,10 @@ impl Exchange {
         if bytes.is_empty() || !self.open_for(bytes.len() as u64)? {
             return Ok(());
         }
-        let out = self.out.as_mut().ok_or(Gone)?;
-        write_chunk(&mut out.head, bytes, self.answer == Answer::Chunked);
+        let out = self.stream.gathered();
+        write_chunk(out, bytes, self.answer == Answer::Chunked);
         self.service.note_sent(bytes.len());
-        if out.head.len() >= GATHER_MAX { self.flush().await } else { Ok(()) }
+        if out.len() >= GATHER_MAX { self.flush().await } else { Ok(()) }
     }
 
     /// Sends stored bytes; one chunk of a live answer. Up to 256 KiB leave in one operation with what was
@@ -244,23 +203,11 @@ impl Exchange {
         }
         let len = range.len as usize;
         let is_chunk = self.answer == Answer::Chunked;
-        let out = self.out.as_mut().ok_or(Gone)?;
         if is_chunk {
-            out.head.extend_from_slice(chunk_head(len, &mut [0; 18]));
+            self.stream.gathered().extend_from_slice(chunk_head(len, &mut [0; 18]));
         }
-        if range.len <= TOGETHER_MAX {
-            out.stored = Some(range);
-            if is_chunk {
-                out.trailer.extend_from_slice(b"\r\n");
-            }
-            self.flush().await?;
-        } else {
-            self.flush().await?;
-            send::send_file(&self.socket, &range).await.map_err(|_| Gone)?;
-            if is_chunk {
-                self.out.as_mut().ok_or(Gone)?.head.extend_from_slice(b"\r\n");
-            }
-        }
+        let trailer: &[u8] = if is_chunk { CHUNK_END } else { b"" };
+        self.stream.send_stored(range, trailer).await.map_err(|_| Gone)?;
         self.service.note_sent(len);
         Ok(())
     }
@@ -282,17 +229,14 @@ impl Exchange {
 
     /// Sends what has gathered.
     pub async fn flush(&mut self) -> Result<(), Gone> {
-        let out = self.out.take().ok_or(Gone)?;
-        let (sent, out) = if out.is_empty() { (Ok(()), out) } else { send::send(out).await };
-        self.out = Some(out);
-        sent.map_err(|_| Gone)
+        self.stream.flush().await.map_err(|_| Gone)
     }
 
     /// Ends the answer; `trailers` follow a chunked body and are dropped elsewhere.
     pub async fn finish(&mut self, trailers: &[(&str, &str)]) -> Result<(), Gone> {
         match self.answer {
             Answer::Exact { left } => assert_eq!(left, 0, "a handler sends what it announced"),
-            Answer::Chunked => write_last_chunk(&mut self.out.as_mut().ok_or(Gone)?.head, trailers),
+            Answer::Chunked => write_last_chunk(self.stream.gathered(), trailers),
             Answer::HeadOnly | Answer::UntilClose => {}
             Answer::Cut => return Err(Gone),
             Answer::Due | Answer::Done => panic!("an answer is begun before it is finished, once"),
@@ -310,10 +254,8 @@ impl Exchange {
     /// Like [`Exchange::abandon`], with `reason` as the last that is said. The peer may still be sending, and closing
     /// on it would drop what it has not read: the connection ends as after a whole answer.
     pub fn abandon_saying(&mut self, reason: &[u8]) {
-        if matches!(self.answer, Answer::Chunked | Answer::UntilClose)
-            && let Some(out) = &mut self.out
-        {
-            write_chunk(&mut out.head, reason, self.answer == Answer::Chunked);
+        if matches!(self.answer, Answer::Chunked | Answer::UntilClose) {
+            write_chunk(self.stream.gathered(), reason, self.answer == Answer::Chunked);
             self.has_said_why = true;
         }
         self.abandon();
@@ -334,12 +276,12 @@ impl Exchange {
                 return Poll::Ready(Ok(value));
             }
             // What a pipelining peer sends meanwhile stays in the inbox, up to its bound.
-            while !matches!(self.receiver.end(), Some(End::Finished)) {
-                let seen = self.receiver.buffered_len();
-                if seen >= INBOX_MAX || self.receiver.poll_more_than(seen, cx).is_pending() {
+            while !matches!(self.stream.end(), Some(End::Finished)) {
+                let seen = self.stream.buffered_len();
+                if seen >= INBOX_MAX || self.stream.poll_more_than(seen, cx).is_pending() {
                     break;
                 }
-                if matches!(self.receiver.end(), Some(End::Broken(_))) {
+                if matches!(self.stream.end(), Some(End::Broken(_))) {
                     return Poll::Ready(Err(Gone));
                 }
             }
@@ -356,8 +298,7 @@ impl Exchange {
         self.closing = true;
         self.status = Status::SWITCHING_PROTOCOLS;
         self.service.note_answer(self.status, self.began);
-        let out = self.out.get_or_insert_with(|| Outgoing::new(self.socket.clone()));
-        let mut head = ResponseHead::start(&mut out.head, self.status, &self.service.date());
+        let mut head = ResponseHead::start(self.stream.gathered(), self.status, &self.service.date());
         for (name, value) in fields {
             head = head.header(name, value);
         }
@@ -366,14 +307,14 @@ impl Exchange {
     }
 
     /// After the protocol was switched: what comes.
-    pub fn incoming(&self) -> &Receiver {
-        &self.receiver
+    pub fn incoming(&self) -> &Stream {
+        &self.stream
     }
 
     /// After the protocol was switched: what leaves with the next flush.
-    pub fn outgoing(&mut self) -> Result<&mut Vec<u8>, Gone> {
+    pub fn outgoing(&mut self) -> &mut Vec<u8> {
         debug_assert!(self.answer == Answer::Done && self.closing, "the protocol was switched");
-        self.out.as_mut().map(|out| &mut out.head).ok_or(Gone)
+        self.stream.gathered()
     }
 
     /// Resolves when the daemon begins to drain.
@@ -413,7 +354,7 @@ impl Exchange {
         }
         let deadline = shard::now() + self.service.header_timeout;
         let dropped = timer::until(deadline, self.drop_body()).await;
-        if let Body::Failed(error) = self.body {
+        if let BodyReader::Failed(error) = self.body {
             return match error {
                 BodyError::Refused(refusal) => self.refuse(refusal).await.and(Err(Gone)),
                 BodyError::Gone => Err(Gone),
@@ -443,14 +384,10 @@ impl Exchange {
         self.answer == Answer::Done || (self.answer == Answer::Cut && self.has_said_why)
     }
 
-    pub(super) fn socket(&self) -> &Rc<Socket> {
-        &self.socket
-    }
-
     /// The answer to bytes that are no request, or no body.
     pub(super) async fn refuse(&mut self, refusal: Refusal) -> Result<(), Gone> {
         self.head.clear();
-        self.body = Body::Done;
+        self.body = BodyReader::Done;
         self.answer = Answer::Due;
         self.closing = true;
         self.began = shard::now();
@@ -461,70 +398,8 @@ impl Exchange {
     }
 }
 
-async fn read_exact(
-    receiver: &Receiver,
-    left: &mut u64,
-    take: &mut impl FnMut(&[u8]),
-) -> Result<BodyStep, BodyError> {
-    if *left == 0 {
-        return Ok(BodyStep::End);
-    }
-    let max = usize::try_from(*left).unwrap_or(PIECE_MAX).min(PIECE_MAX);
-    let piece = receiver.next_piece(max, |bytes| {
-        take(bytes);
-        bytes.len()
-    });
-    match piece.await {
-        Ok(Some(len)) => {
-            *left -= len as u64;
-            Ok(BodyStep::Bytes(len))
-        }
-        Ok(None) | Err(_) => Err(BodyError::Gone),
-    }
-}
-
-async fn read_chunked(
-    receiver: &Receiver,
-    decoder: &mut ChunkedDecoder,
-    take: &mut impl FnMut(&[u8]),
-) -> Result<BodyStep, BodyError> {
-    if decoder.is_done() {
-        return Ok(BodyStep::End);
-    }
-    let mut payload = 0;
-    let mut refused = None;
-    let piece = receiver.next_piece(PIECE_MAX, |bytes| {
-        let mut used = 0;
-        while used < bytes.len() && !decoder.is_done() {
-            match decoder.step(&bytes[used..]) {
-                Step::Done(Piece::Payload { skip, len }) => {
-                    if len > 0 {
-                        take(&bytes[used + skip..used + skip + len]);
-                    }
-                    payload += len;
-                    used += skip + len;
-                }
-                Step::Done(Piece::End { skip }) => used += skip,
-                Step::NeedMore => break,
-                Step::Refuse(refusal) => {
-                    refused = Some(refusal);
-                    break;
-                }
-            }
-        }
-        used
-    });
-    let arrived = piece.await;
-    match (refused, arrived) {
-        (Some(refusal), _) => Err(BodyError::Refused(refusal)),
-        (None, Ok(Some(_))) if payload == 0 && decoder.is_done() => Ok(BodyStep::End),
-        (None, Ok(Some(_))) => Ok(BodyStep::Bytes(payload)),
-        (None, Ok(None) | Err(_)) => Err(BodyError::Gone),
-    }
-}
-
 /// Bytes of a body, framed as a chunk where the body is chunked.
-fn write_chunk(out: &mut Vec<u8>, bytes: &[u8], is_chunk: bool) {
+pub(super) fn write_chunk(out: &mut Vec<u8>, bytes: &[u8], is_chunk: bool) {
     if is_chunk {
         out.extend_from_slice(chunk_head(bytes.len(), &mut [0; 18]));
     }

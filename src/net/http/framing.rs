@@ -1,10 +1,10 @@
-//! Decides where a request ends: body length, persistence, expectation (RFC 9112 sections 3.2, 6, 9).
+//! Decides where a message ends: body length, persistence, expectation (RFC 9112 sections 3.2, 6, 9).
 //!
 //! Invariant: whatever two readers could frame differently is refused, whoever would be right.
 //! Lives on: the connection's shard.
 
 use super::target::is_authority;
-use super::{Reason, Version, is_token, list_elements, trim};
+use super::{Reason, Status, Version, is_token, list_elements, trim};
 
 /// How the body is delimited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,6 +47,38 @@ pub(super) fn decide<'a>(
         expects_continue: seen.expects_continue(version)?,
         may_upgrade: seen.upgrade && version == Version::Http11,
     })
+}
+
+/// What the fields of an answer say about it as a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct AnswerFraming {
+    /// `None` when only the connection's end ends it.
+    pub body: Option<BodyLength>,
+    pub keep_alive: bool,
+}
+
+/// Reads the fields that frame an answer with `status`; `to_head` when HEAD asked for it (RFC 9112 section 6.3).
+pub(super) fn decide_answer<'a>(
+    version: Version,
+    status: Status,
+    to_head: bool,
+    fields: impl Iterator<Item = (&'a str, &'a [u8])>,
+) -> Result<AnswerFraming, Reason> {
+    let mut seen = Seen::default();
+    for (name, value) in fields {
+        match name.len() {
+            10 | 14 | 17 => seen.take(name, value)?,
+            _ => {}
+        }
+    }
+    let announced = seen.body(version)?;
+    let body = match announced {
+        _ if to_head || !status.has_body() => Some(BodyLength::None),
+        BodyLength::None => None,
+        length => Some(length),
+    };
+    let keep_alive = body.is_some() && !seen.close && (version == Version::Http11 || seen.keep_alive);
+    Ok(AnswerFraming { body, keep_alive })
 }
 
 #[derive(Default)]

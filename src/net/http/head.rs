@@ -7,6 +7,7 @@
 
 use std::mem::MaybeUninit;
 
+use super::fields::{Fields, Span};
 use super::framing::{self, BodyLength};
 use super::{Reason, Step, target};
 
@@ -56,9 +57,8 @@ pub enum Version {
 /// All accessors speak of the last head for which [`RequestHead::parse`] returned [`Step::Done`].
 #[derive(Debug)]
 pub struct RequestHead {
-    /// The head as received; for an absolute URI without a path, the reduced target behind it.
-    bytes: Vec<u8>,
-    fields: Vec<Field>,
+    /// For an absolute URI without a path, the reduced target stands behind the head.
+    fields: Fields,
     method: Method,
     method_text: Span,
     target: Span,
@@ -83,8 +83,7 @@ impl RequestHead {
     /// An empty head; allocates nothing until the first request.
     pub fn new() -> RequestHead {
         RequestHead {
-            bytes: Vec::new(),
-            fields: Vec::new(),
+            fields: Fields::default(),
             method: Method::Other,
             method_text: Span::EMPTY,
             target: Span::EMPTY,
@@ -121,11 +120,9 @@ impl RequestHead {
 
     /// Forgets everything, and gives memory back that an ordinary head does not need.
     pub fn clear(&mut self) {
-        let (mut bytes, mut fields) = (std::mem::take(&mut self.bytes), std::mem::take(&mut self.fields));
-        bytes.clear();
-        bytes.shrink_to(IDLE_BYTES_MAX);
+        let mut fields = std::mem::take(&mut self.fields);
         fields.clear();
-        *self = RequestHead { bytes, fields, ..RequestHead::new() };
+        *self = RequestHead { fields, ..RequestHead::new() };
     }
 
     /// The method.
@@ -135,17 +132,17 @@ impl RequestHead {
 
     /// The method as it was written.
     pub fn method_text(&self) -> &str {
-        self.text(self.method_text)
+        self.fields.text(self.method_text)
     }
 
     /// Path and query, also of an absolute URI; `*` with OPTIONS only.
     pub fn target(&self) -> &str {
-        self.text(self.target)
+        self.fields.text(self.target)
     }
 
     /// The raw path before the `?`.
     pub fn path(&self) -> &str {
-        self.text(self.path)
+        self.fields.text(self.path)
     }
 
     /// The raw query behind the `?`.
@@ -160,7 +157,7 @@ impl RequestHead {
 
     /// `host[:port]`; an absolute URI's authority replaces the field. Empty for HTTP/1.0 without Host.
     pub fn host(&self) -> &str {
-        self.text(self.host)
+        self.fields.text(self.host)
     }
 
     /// The first field called `name`, in any case.
@@ -170,13 +167,12 @@ impl RequestHead {
 
     /// All fields called `name`, in any case, in order.
     pub fn headers(&self, name: &str) -> impl Iterator<Item = &[u8]> {
-        let has_name = move |field: &&Field| self.slice(field.name).eq_ignore_ascii_case(name.as_bytes());
-        self.fields.iter().filter(has_name).map(|field| self.slice(field.value))
+        self.fields.named(name)
     }
 
     /// All fields as they came; values are without the space around them.
     pub fn all(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.fields.iter().map(|field| (self.text(field.name), self.slice(field.value)))
+        self.fields.all()
     }
 
     /// How the body is delimited.
@@ -242,7 +238,7 @@ impl RequestHead {
         let fields = request.headers.iter().map(|field| (field.name, field.value));
         let framing = framing::decide(version, fields)?;
 
-        self.store(head, request.headers);
+        self.fields.store(head, request.headers);
         self.method = Method::from_text(method);
         self.method_text = Span::of(method.as_bytes(), head);
         self.version = version;
@@ -255,35 +251,17 @@ impl RequestHead {
         Ok(())
     }
 
-    fn store(&mut self, head: &[u8], fields: &[httparse::Header<'_>]) {
-        self.bytes.clear();
-        self.bytes.extend_from_slice(head);
-        self.fields.clear();
-        self.fields.extend(fields.iter().map(|field| Field {
-            name: Span::of(field.name.as_bytes(), head),
-            value: Span::of(field.value, head),
-        }));
-    }
-
     /// `http://a?b` means the path `/`, which is nowhere in the bytes: it is written behind them.
     fn store_target(&mut self, path_and_query: &str, head: &[u8]) {
         self.target = Span::of(path_and_query.as_bytes(), head);
         if !path_and_query.starts_with(['/', '*']) {
-            let start = self.bytes.len();
-            self.bytes.push(b'/');
-            self.bytes.extend_from_slice(path_and_query.as_bytes());
-            self.target = Span::new(start, self.bytes.len());
+            let start = self.fields.bytes.len();
+            self.fields.bytes.push(b'/');
+            self.fields.bytes.extend_from_slice(path_and_query.as_bytes());
+            self.target = Span::new(start, self.fields.bytes.len());
         }
         let path_len = target::split_query(self.target()).0.len();
         self.path = Span { start: self.target.start, len: path_len as u32 };
-    }
-
-    fn slice(&self, span: Span) -> &[u8] {
-        &self.bytes[span.start as usize..][..span.len as usize]
-    }
-
-    fn text(&self, span: Span) -> &str {
-        std::str::from_utf8(self.slice(span)).expect("tokens, targets and hosts are ASCII")
     }
 }
 
@@ -304,39 +282,6 @@ impl Method {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Field {
-    name: Span,
-    value: Span,
-}
-
-/// A part of [`RequestHead::bytes`].
-#[derive(Clone, Copy, Debug)]
-struct Span {
-    start: u32,
-    len: u32,
-}
-
-impl Span {
-    const EMPTY: Span = Span { start: 0, len: 0 };
-
-    fn new(start: usize, end: usize) -> Span {
-        let start_and_len = (u32::try_from(start), u32::try_from(end - start));
-        let (Ok(start), Ok(len)) = start_and_len else { panic!("a head of {end} bytes passed the limits") };
-        Span { start, len }
-    }
-
-    /// Where `part` lies in `whole`, which it was cut from. Empty parts may lie elsewhere.
-    fn of(part: &[u8], whole: &[u8]) -> Span {
-        if part.is_empty() {
-            return Span::EMPTY;
-        }
-        let start = part.as_ptr().addr() - whole.as_ptr().addr();
-        assert!(start + part.len() <= whole.len(), "the part is cut from the whole");
-        Span::new(start, start + part.len())
-    }
-}
-
 /// Steps over empty lines before the request line: some clients end a body with one too many.
 fn skip_empty_lines(window: &[u8]) -> Step<usize> {
     let mut skipped = 0;
@@ -354,7 +299,7 @@ fn skip_empty_lines(window: &[u8]) -> Step<usize> {
 }
 
 /// CR without LF behind it, or LF without CR before it. A CR at the very end is still open.
-fn has_lone_line_end(head: &[u8]) -> bool {
+pub(super) fn has_lone_line_end(head: &[u8]) -> bool {
     memchr::memchr2_iter(b'\r', b'\n', head).any(|at| match head[at] {
         b'\r' => head.get(at + 1).is_some_and(|next| *next != b'\n'),
         _ => at == 0 || head[at - 1] != b'\r',
@@ -404,13 +349,12 @@ fn too_large(window: &[u8], limits: &HeadLimits) -> Reason {
 /// What the field table on the stack can hold.
 pub const FIELDS_CEILING: usize = 256;
 const LEADING_EMPTY_LINES_MAX: usize = 4;
-/// What an idle connection may keep of a large head.
-const IDLE_BYTES_MAX: usize = 4 * 1024;
 /// `#` stands for a digit.
 const VERSION_PATTERN: &[u8; 8] = b"HTTP/#.#";
 
 #[cfg(test)]
 mod tests {
+    use super::super::fields::IDLE_BYTES_MAX;
     use super::*;
     use proptest::prelude::*;
 
@@ -639,20 +583,28 @@ mod tests {
         assert_eq!(head.parse(&large, &HeadLimits::default()), Step::Done(large.len()));
         assert_eq!(head.parse(b"GET / HTTP/1.1\r\n", &HeadLimits::default()), Step::NeedMore);
         head.clear();
-        assert!(head.bytes.capacity() <= 2 * IDLE_BYTES_MAX);
+        assert!(head.fields.bytes.capacity() <= 2 * IDLE_BYTES_MAX);
         assert_eq!((head.host(), head.all().count(), head.seen), ("", 0, 0));
     }
 
     #[test]
     fn nothing_is_allocated_once_the_buffers_have_grown() {
         let mut head = accepted(VALID[4]);
-        let before =
-            (head.bytes.as_ptr(), head.bytes.capacity(), head.fields.as_ptr(), head.fields.capacity());
+        let before = (
+            head.fields.bytes.as_ptr(),
+            head.fields.bytes.capacity(),
+            head.fields.fields.as_ptr(),
+            head.fields.fields.capacity(),
+        );
         for input in VALID {
             assert_eq!(head.parse(input, &HeadLimits::default()), Step::Done(input.len()));
         }
-        let after =
-            (head.bytes.as_ptr(), head.bytes.capacity(), head.fields.as_ptr(), head.fields.capacity());
+        let after = (
+            head.fields.bytes.as_ptr(),
+            head.fields.bytes.capacity(),
+            head.fields.fields.as_ptr(),
+            head.fields.fields.capacity(),
+        );
         assert_eq!(before, after);
     }
 

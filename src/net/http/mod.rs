@@ -5,12 +5,17 @@
 //! [`exchange`] and [`server`] touch a socket.
 //! Lives on: the connection's shard.
 
+pub mod answer;
+mod body;
 pub mod chunked;
+pub mod client;
 pub mod condition;
 pub mod exchange;
+mod fields;
 pub mod framing;
 pub mod head;
 pub mod range;
+pub mod request;
 pub mod response;
 pub mod server;
 pub mod status;
@@ -18,6 +23,7 @@ pub mod target;
 
 use std::fmt;
 
+pub use answer::AnswerHead;
 pub use chunked::{ChunkLimits, ChunkedDecoder, Piece};
 pub use framing::BodyLength;
 pub use head::{HeadLimits, Method, RequestHead, Version};
@@ -82,6 +88,8 @@ pub enum Reason {
     LeadingEmptyLines,
     /// Not `METHOD SP target SP HTTP/1.1`.
     RequestLine,
+    /// An answer that does not begin with `HTTP/1.1 SP three digits SP`.
+    StatusLine,
     /// The request line alone fills the head.
     TargetTooLong(usize),
     /// A byte in the target that a URI cannot hold.
@@ -184,6 +192,7 @@ impl Reason {
             }
             Reason::Connect | Reason::MethodUnknown | Reason::CodingUnknown => Status::NOT_IMPLEMENTED,
             Reason::Version => Status::VERSION_NOT_SUPPORTED,
+            Reason::StatusLine => Status::BAD_GATEWAY,
         }
     }
 }
@@ -194,6 +203,9 @@ impl fmt::Display for Reason {
             Reason::LeadingEmptyLines => "too many empty lines before the request line; none are needed",
             Reason::RequestLine => {
                 "the request line is not METHOD SP target SP HTTP/1.1 with single spaces and a token as method"
+            }
+            Reason::StatusLine => {
+                "the status line is not HTTP/1.1 or HTTP/1.0, SP, three digits from 100 on and SP"
             }
             Reason::TargetTooLong(max) => {
                 return write!(f, "the request line does not fit into the {max} bytes that a head may have");

@@ -10,6 +10,7 @@ use super::head::{HeadLimits, Method};
 use super::{Reason, Refusal, Status, Step};
 use crate::codec::time::HttpDate;
 use crate::net::deadline::Deadline;
+use crate::net::stream::Stream;
 use crate::observe::metrics::{Class, Dialect, ShardMetrics};
 use crate::runtime::gate::Gate;
 use crate::runtime::ring::recv::End;
@@ -102,7 +103,7 @@ impl Service {
 /// Serves one connection until it ends.
 pub async fn serve<H: Handler>(socket: Socket, service: Rc<Service>, handler: Rc<H>) {
     let mut connection = Connection {
-        exchange: Exchange::new(Rc::new(socket), service.clone()),
+        exchange: Exchange::new(Stream::new(Rc::new(socket)), service.clone()),
         deadline: Deadline::new(shard::now() + service.header_timeout),
         service,
         requests: 0,
@@ -151,12 +152,12 @@ impl Connection {
         let mut parsed_len = 0;
         let mut waited_begun = None;
         loop {
-            let len = self.exchange.receiver.buffered_len();
+            let len = self.exchange.stream.buffered_len();
             if self.worth_parsing(len, parsed_len) {
                 parsed_len = len;
                 match self.parse() {
                     Step::Done(consumed) => {
-                        self.exchange.receiver.consume(consumed);
+                        self.exchange.stream.consume(consumed);
                         return Ok(match self.exchange.head.method() {
                             Method::Other => Next::Refused(Reason::MethodUnknown.into()),
                             _ => Next::Request,
@@ -166,7 +167,7 @@ impl Connection {
                     Step::NeedMore => {}
                 }
             }
-            match self.exchange.receiver.end() {
+            match self.exchange.stream.end() {
                 None => {}
                 Some(End::Finished) => {
                     self.exchange.flush().await?;
@@ -185,14 +186,13 @@ impl Connection {
     }
 
     fn parse(&mut self) -> Step<usize> {
-        let Exchange { receiver, head, .. } = &mut self.exchange;
-        head.parse(&receiver.buffered(), &self.service.limits)
+        let Exchange { stream, head, .. } = &mut self.exchange;
+        head.parse(&stream.buffered(), &self.service.limits)
     }
 
     fn worth_parsing(&self, len: usize, parsed_len: usize) -> bool {
-        let new = || {
-            self.exchange.receiver.buffered()[parsed_len..].iter().any(|byte| matches!(byte, b'\n' | b'\r'))
-        };
+        let new =
+            || self.exchange.stream.buffered()[parsed_len..].iter().any(|byte| matches!(byte, b'\n' | b'\r'));
         len > parsed_len && (len <= EAGER_HEAD_BYTES || len - parsed_len > parsed_len / 4 || new())
     }
 
@@ -208,7 +208,7 @@ impl Connection {
         let Connection { exchange, deadline, service, .. } = self;
         let mut closing = pin!(service.gate.closing());
         std::future::poll_fn(|cx| {
-            if exchange.receiver.poll_more_than(seen, cx).is_ready() {
+            if exchange.stream.poll_more_than(seen, cx).is_ready() {
                 return Poll::Ready(None);
             }
             // A request that has begun to arrive is still answered while the daemon drains.
@@ -226,11 +226,11 @@ impl Connection {
 
     /// Lets the last answer arrive: closing with unread bytes would reset the connection under it.
     async fn linger(&mut self) {
-        self.exchange.socket().finish_sending();
+        self.exchange.stream.finish_sending();
         let discard = async {
             let mut discarded = 0;
             while discarded < LINGER_BYTES_MAX {
-                let piece = self.exchange.receiver.next_piece(usize::MAX, |bytes| bytes.len());
+                let piece = self.exchange.stream.next_piece(usize::MAX, |bytes| bytes.len());
                 match piece.await {
                     Ok(Some(len)) => discarded += len,
                     Ok(None) | Err(_) => break,

@@ -214,14 +214,14 @@ impl<'e> Session<'e> {
                         return self.leave(code, reason).await;
                     }
                 }
-                Woken::Output => outbox.stage(self.exchange.outgoing()?),
+                Woken::Output => outbox.stage(self.exchange.outgoing()),
                 Woken::PingDue => {
                     self.ping.set(shard::now() + PING_EVERY);
-                    frame::write(self.exchange.outgoing()?, Opcode::Ping, b"", None);
+                    frame::write(self.exchange.outgoing(), Opcode::Ping, b"", None);
                 }
                 Woken::Draining => {
                     // What was published before is still theirs.
-                    outbox.stage(self.exchange.outgoing()?);
+                    outbox.stage(self.exchange.outgoing());
                     self.send().await?;
                     outbox.sent();
                     return self.leave(Some(CloseCode::GOING_AWAY), "shutting down").await;
@@ -274,7 +274,7 @@ impl<'e> Session<'e> {
             match event {
                 Ok(Event::Message { payload, .. }) => messages.push(payload),
                 Ok(Event::Ping(payload)) => {
-                    frame::write(self.exchange.outgoing()?, Opcode::Pong, &payload, None);
+                    frame::write(self.exchange.outgoing(), Opcode::Pong, &payload, None);
                 }
                 Ok(Event::Pong(_)) => self.pong.set(shard::now() + PONG_MAX),
                 Ok(Event::Close(code)) => return Ok((messages, Some((code, "")))),
@@ -298,7 +298,7 @@ impl<'e> Session<'e> {
 
     /// Says the last word. The exchange's end lets it arrive.
     async fn leave(mut self, code: Option<CloseCode>, reason: &str) -> Result<(), Gone> {
-        frame::write_close(self.exchange.outgoing()?, code, reason, None);
+        frame::write_close(self.exchange.outgoing(), code, reason, None);
         self.send().await
     }
 }

@@ -93,7 +93,7 @@ impl Socket {
         Ok(SockRef::from(&self.fd).local_addr()?.as_socket())
     }
 
-    /// What every accepted TCP connection gets: no Nagle delay, and probes that find a peer that is gone.
+    /// What every TCP connection gets: no Nagle delay, and probes that find a peer that is gone.
     pub fn prepare_tcp(&self) {
         let socket = SockRef::from(&self.fd);
         // Options are advice: a connection that closed meanwhile refuses them, and its next operation says so.
@@ -144,6 +144,12 @@ impl Socket {
         let is_unix = SockRef::from(&self.fd).domain().is_ok_and(|domain| domain == Domain::UNIX);
         let credentials = is_unix.then(|| sockopt::socket_peercred(&self.fd).ok()).flatten()?;
         Some(credentials.uid.as_raw())
+    }
+
+    /// Whether a receive would bring something now: bytes, the peer's end or an error.
+    pub fn has_input(&self) -> bool {
+        let seen = rustix::net::recv(&self.fd, &mut [0_u8; 1][..], RecvFlags::DONTWAIT | RecvFlags::PEEK);
+        !matches!(seen, Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR))
     }
 
     /// Says that we send nothing more.
