@@ -25,10 +25,11 @@ impl Deadline {
 
     /// Moves it.
     pub fn set(&mut self, at: Moment) {
-        // A timer armed for later than the new moment would fire late. One armed for much earlier would wake the shard
-        // for nothing: a connection whose first request has come would pay for the deadline of its head.
-        let now = shard::now();
-        let fits = |armed: Moment| armed <= at && armed.since(now) >= at.since(now) / 2;
+        // A timer armed for later than the new moment's place on the grid would fire too late. One armed for much earlier
+        // would wake the shard for nothing: a connection whose first request has come would pay for the deadline of its
+        // head.
+        let now = shard::recent();
+        let fits = |armed: Moment| armed <= on_the_grid(at) && armed.since(now) >= at.since(now) / 2;
         if self.armed.as_ref().is_some_and(|sleep| !fits(sleep.deadline())) {
             self.armed = None;
         }
@@ -54,7 +55,7 @@ impl Deadline {
 
 /// The next moment, from `at` on, of a grid as coarse as `at` is far away.
 fn on_the_grid(at: Moment) -> Moment {
-    let wait = at.since(shard::now()).as_nanos() as u64;
+    let wait = at.since(shard::recent()).as_nanos() as u64;
     let step = (wait / 32).next_power_of_two();
     Moment::from_nanos(at.as_nanos().next_multiple_of(step))
 }
@@ -118,6 +119,7 @@ mod tests {
                 deadline.set(at(later));
                 assert!(!passed(&mut deadline));
             }
+            assert_eq!(shard.timers().entries(), 1, "no timer is armed anew while the first one does");
             let next = shard.timers().next().expect("a timer");
             assert!(
                 next >= at(1000) && next < at(1100),

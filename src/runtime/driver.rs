@@ -11,7 +11,7 @@
 //!   blocking pool never unwind;
 //! * yielding must be forced, and costs some microseconds: the driver does it once per millisecond.
 
-use super::clock::Clock;
+use super::clock::{Clock, Moment};
 use super::entropy::Entropy;
 use super::file::Disk;
 use super::park::Unpark;
@@ -287,19 +287,22 @@ async fn drive(shard: &Rc<Shard>, ring: &Rc<Ring>, park: &Arc<Unpark>, heart: &H
     let wake = EventfdReader::new(ring);
     let mut spin = Duration::ZERO;
     let mut idle_since = None;
-    let mut yielded = shard.now();
+    let mut now = shard.now();
+    let mut yielded = now;
     while !finished.get() {
         heart.turns.set(heart.turns.get().wrapping_add(1));
         // Both, always: a shard that is never idle has jobs too.
-        let busy = turn(shard, ring) | take_jobs(shard, park);
+        let (turned, ended) = turn(shard, ring, now);
+        let busy = turned | take_jobs(shard, park);
+        now = ended;
         if heart.parked.get() && in_flight(shard, ring) {
             heart.start();
         }
-        let now = shard.now();
         if now.since(yielded) >= YIELD_EVERY {
-            yielded = now;
             heart.parts.yields.fetch_add(1, Ordering::Relaxed);
             glommio::executor().yield_task_queue_now().await;
+            now = shard.now();
+            yielded = now;
         }
         if busy || has_work(shard, ring) {
             idle_since = None;
@@ -309,16 +312,17 @@ async fn drive(shard: &Rc<Shard>, ring: &Rc<Ring>, park: &Arc<Unpark>, heart: &H
             let worth_it = slept.is_some_and(|slept| slept < SHORT_SLEEP) && ring.outputs_pending() == 0;
             spin = if worth_it { SPIN } else { Duration::ZERO };
             idle_since = None;
-            yielded = shard.now();
+            now = shard.now();
+            yielded = now;
         }
     }
 }
 
-/// One turn of a shard; true when anything happened.
-fn turn(shard: &Shard, ring: &Ring) -> bool {
+/// One turn of a shard, from `began` on; whether anything happened, and when it ended. Reading the clock costs as much
+/// as much else here, so moments are passed on.
+fn turn(shard: &Shard, ring: &Ring, began: Moment) -> (bool, Moment) {
     let waiting = shard.executor().ready_count();
     let mut busy = shard.start_turn();
-    let began = shard.now();
     let is_within = |part: u32| {
         ring.queued_work() < WORK_MAX / part as usize && shard.now().since(began) < TASKS_MAX / part
     };
@@ -330,7 +334,7 @@ fn turn(shard: &Shard, ring: &Ring) -> bool {
     let now = shard.now();
     ring.clear_alarm(now);
     busy |= shard.timers().fire(now) > 0;
-    busy
+    (busy, now)
 }
 
 fn has_work(shard: &Shard, ring: &Ring) -> bool {
@@ -346,7 +350,9 @@ fn in_flight(shard: &Shard, ring: &Ring) -> bool {
 /// all.
 async fn sleep(shard: &Shard, ring: &Rc<Ring>, park: &Unpark, wake: &EventfdReader) -> Option<Duration> {
     park.prepare_sleep();
+    ring.announce();
     if shard.start_turn() || has_work(shard, ring) {
+        ring.hush();
         park.awake();
         return None;
     }
@@ -355,6 +361,7 @@ async fn sleep(shard: &Shard, ring: &Rc<Ring>, park: &Unpark, wake: &EventfdRead
         ring.set_alarm(deadline, deadline.since(began));
     }
     wake.wait().await;
+    ring.hush();
     park.awake();
     Some(shard.now().since(began))
 }

@@ -2,7 +2,7 @@
 //!
 //! glommio hosts the shard but its sockets are not completion I/O, so sockets, syncs and polls go through a
 //! ring of our own on the same thread. One [`Ring::turn`] submits what the tasks queued and delivers what has
-//! completed; the driver sleeps on an eventfd that the kernel signals for each completion.
+//! completed; the driver sleeps on an eventfd that the kernel signals for completions, while it sleeps alone.
 //!
 //! Invariant: what the kernel may still look at (buffers, descriptors, headers) lives in the operation's slot
 //! until its last completion has arrived, whether or not anyone still waits for it.
@@ -80,7 +80,7 @@ pub fn try_current() -> Option<Rc<Ring>> {
 }
 
 fn set_up(completed: &OwnedFd) -> io::Result<(IoUring, Buffers)> {
-    let uring: IoUring = IoUring::builder()
+    let mut uring: IoUring = IoUring::builder()
         .setup_single_issuer()
         .setup_defer_taskrun()
         .setup_coop_taskrun()
@@ -89,6 +89,8 @@ fn set_up(completed: &OwnedFd) -> io::Result<(IoUring, Buffers)> {
         .setup_cqsize(COMPLETIONS)
         .build(SUBMISSIONS)?;
     uring.submitter().register_eventfd(completed.as_raw_fd())?;
+    // Until somebody sleeps on it: a signal that nobody waits for would end the next sleep in vain.
+    uring.completion().disable_eventfd();
     let buffers = Buffers::register(&uring)?;
     Ok((uring, buffers))
 }
@@ -115,13 +117,14 @@ const OPERATIONS: &[(&str, u8)] = &[
     ("fsync", opcode::Fsync::CODE),
     ("poll", opcode::PollAdd::CODE),
     ("recv", opcode::RecvMulti::CODE),
+    ("send", opcode::Send::CODE),
     ("sendmsg", opcode::SendMsg::CODE),
     ("timeout", opcode::Timeout::CODE),
 ];
 
 impl Ring {
     /// Sets a ring up on this thread and makes it the thread's ring. The kernel adds to the eventfd `completed` for
-    /// every completion.
+    /// every completion while the shard sleeps.
     pub fn install(completed: Arc<OwnedFd>) -> io::Result<Rc<Self>> {
         let (uring, buffers) = set_up(&completed)?;
         let ring = Rc::new(Ring {
@@ -146,26 +149,42 @@ impl Ring {
         RING.set(None);
     }
 
-    /// The eventfd that is signalled for every completion, and may be written to wake the sleeper.
+    /// The eventfd that is signalled for completions between [`Ring::announce`] and [`Ring::hush`], and may be written
+    /// to wake the sleeper.
     pub fn eventfd(&self) -> &Arc<OwnedFd> {
         &self.completed
     }
 
-    /// Submits what is queued and delivers what has completed; true when anything completed.
+    /// Submits what is queued and delivers what has completed; true when anything completed. The kernel is entered only
+    /// where it has something to do: a shard that spins looks at shared memory alone.
     pub fn turn(&self) -> bool {
-        self.enter();
+        if self.is_for_the_kernel() {
+            self.enter();
+        }
         self.deliver() > 0
+    }
+
+    /// Whether something is queued, or the kernel has completions that it hands over only when it is entered.
+    fn is_for_the_kernel(&self) -> bool {
+        let mut uring = self.uring.borrow_mut();
+        let submission = uring.submission();
+        !submission.is_empty() || submission.taskrun() || submission.cq_overflow()
+    }
+
+    /// From here on a completion signals the eventfd. What has completed before does not: the sleeper looks once more
+    /// at [`Ring::is_busy`] after this call, whose read-modify-write on the flags keeps the two in order.
+    pub fn announce(&self) {
+        self.uring.borrow_mut().completion().enable_eventfd();
+    }
+
+    /// From here on completions are found by looking.
+    pub fn hush(&self) {
+        self.uring.borrow_mut().completion().disable_eventfd();
     }
 
     /// Whether something is queued or the kernel has work to hand over: then this is no moment to sleep.
     pub fn is_busy(&self) -> bool {
-        let mut uring = self.uring.borrow_mut();
-        let submission = uring.submission();
-        if !submission.is_empty() || submission.taskrun() {
-            return true;
-        }
-        drop(submission);
-        !uring.completion().is_empty()
+        self.is_for_the_kernel() || !self.uring.borrow_mut().completion().is_empty()
     }
 
     /// The shard's receive window. Borrow it only between awaits.

@@ -10,7 +10,7 @@ use super::entropy::Entropy;
 use super::executor::Executor;
 use super::file::Disk;
 use super::timer::Timers;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::Future;
 use std::rc::Rc;
@@ -43,6 +43,7 @@ pub struct Shard {
     executor: Executor,
     timers: Timers,
     clock: Clock,
+    recent: Cell<Moment>,
     entropy: Entropy,
     disk: Arc<dyn Disk>,
     jobs: Jobs,
@@ -75,6 +76,7 @@ impl Shard {
             count: parts.count,
             executor: Executor::new(parts.unpark),
             timers: Timers::default(),
+            recent: Cell::new(parts.clock.now()),
             clock: parts.clock,
             entropy: parts.entropy,
             disk: parts.disk,
@@ -101,7 +103,18 @@ impl Shard {
 
     /// Monotonic time.
     pub fn now(&self) -> Moment {
-        self.clock.now()
+        let now = self.clock.now();
+        self.recent.set(now);
+        now
+    }
+
+    /// Monotonic time when somebody on this shard last looked at the clock; the driver does before each poll of a task.
+    /// For what need not be exact and happens with every request: a look at the clock costs more than it is worth there.
+    pub fn recent(&self) -> Moment {
+        match self.clock {
+            Clock::Machine { .. } => self.recent.get(),
+            Clock::Simulated { .. } => self.now(),
+        }
     }
 
     /// Wall time.
@@ -207,6 +220,11 @@ pub fn enter(shard: Option<Rc<Shard>>) -> Option<Rc<Shard>> {
 /// Monotonic time on the current shard.
 pub fn now() -> Moment {
     current().now()
+}
+
+/// See [`Shard::recent`].
+pub fn recent() -> Moment {
+    current().recent()
 }
 
 /// Starts a task on the current shard. It belongs to the shard: nobody's drop ends it.

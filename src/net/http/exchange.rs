@@ -101,7 +101,7 @@ impl Exchange {
             BodyLength::Chunked => BodyReader::chunked(),
         };
         self.answer = Answer::Due;
-        self.began = shard::now();
+        self.began = shard::recent();
         self.reads_body = false;
         self.continue_due = self.head.expects_continue() && !matches!(self.body, BodyReader::Done);
         self.closing = !self.head.keep_alive();

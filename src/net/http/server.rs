@@ -16,7 +16,7 @@ use crate::runtime::gate::Gate;
 use crate::runtime::ring::recv::End;
 use crate::runtime::ring::socket::Socket;
 use crate::runtime::{Moment, shard, timer};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::pin;
 use std::rc::Rc;
@@ -28,6 +28,8 @@ use std::time::Duration;
 const LINGER: Duration = Duration::from_secs(2);
 /// How much a closing connection still reads to let the answer arrive.
 const LINGER_BYTES_MAX: usize = 1 << 20;
+/// How late `Date` may be: its seconds are not worth a look at the clock for every answer.
+const DATE_AGE_MAX: Duration = Duration::from_millis(20);
 /// Heads up to this length are looked at with every arrival, so refusals are early; longer ones when they have
 /// grown by a quarter or a line has ended, so a drip of bytes cannot make us parse the same head all day.
 const EAGER_HEAD_BYTES: usize = 2048;
@@ -58,6 +60,8 @@ pub struct Service {
     /// Where the shard counts.
     pub metrics: Arc<ShardMetrics>,
     date: RefCell<HttpDate>,
+    /// When the date is looked up again.
+    date_until: Cell<Moment>,
 }
 
 impl Service {
@@ -71,13 +75,27 @@ impl Service {
         metrics: Arc<ShardMetrics>,
     ) -> Rc<Self> {
         let date = RefCell::new(HttpDate::at(0));
-        Rc::new(Service { dialect, gate, cut, limits, header_timeout, idle_timeout, metrics, date })
+        let date_until = Cell::default();
+        Rc::new(Service {
+            dialect,
+            gate,
+            cut,
+            limits,
+            header_timeout,
+            idle_timeout,
+            metrics,
+            date,
+            date_until,
+        })
     }
 
+    /// The date of answers, looked up anew every [`DATE_AGE_MAX`].
     pub(super) fn date(&self) -> std::cell::Ref<'_, HttpDate> {
-        let now = shard::current().wall().unix_seconds();
-        if self.date.borrow().unix_seconds() != now {
-            self.date.borrow_mut().refresh(now);
+        let shard = shard::current();
+        let now = shard.recent();
+        if now >= self.date_until.get() {
+            self.date_until.set(now + DATE_AGE_MAX);
+            self.date.borrow_mut().refresh(shard.wall().unix_seconds());
         }
         self.date.borrow()
     }
@@ -200,7 +218,7 @@ impl Connection {
     fn set_deadline(&mut self, begun: bool) {
         let within =
             if begun || self.requests == 0 { self.service.header_timeout } else { self.service.idle_timeout };
-        self.deadline.set(shard::now() + within);
+        self.deadline.set(shard::recent() + within);
     }
 
     /// Waits for more than `seen` bytes; `Some` when the wait ended otherwise.

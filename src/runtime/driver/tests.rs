@@ -52,7 +52,8 @@ impl Pair {
     /// One turn of a shard; how long it took.
     fn turn(&self, index: usize) -> Duration {
         let before = self.nanos.get();
-        turn(self.enter(index), &self.ring);
+        let shard = self.enter(index);
+        turn(shard, &self.ring, shard.now());
         Duration::from_nanos(self.nanos.get() - before)
     }
 

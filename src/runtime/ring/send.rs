@@ -9,7 +9,7 @@ use super::poll;
 use super::slot::Keep;
 use super::socket::Socket;
 use crate::runtime::file::FileRange;
-use io_uring::{opcode, types};
+use io_uring::{opcode, squeue, types};
 use std::io;
 use std::rc::Rc;
 
@@ -49,6 +49,20 @@ impl Outgoing {
     /// Whether there is nothing to send.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The operation that sends what follows the first `sent` bytes. Bytes in one piece need no message header, which
+    /// the kernel would have to copy and check.
+    fn operation(&mut self, sent: usize) -> io::Result<squeue::Entry> {
+        let fd = types::Fd(self.socket.raw_fd());
+        let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
+        if self.stored.is_none() && self.trailer.is_empty() {
+            let left = &self.head[sent..];
+            let len = u32::try_from(left.len()).expect("answers gather up to a bound far below that");
+            return Ok(opcode::Send::new(fd, left.as_ptr(), len).flags(flags).build());
+        }
+        self.aim(sent)?;
+        Ok(opcode::SendMsg::new(fd, &raw const self.message).flags(flags as u32).build())
     }
 
     /// Points the message header at the bytes after the first `sent`.
@@ -91,11 +105,14 @@ pub async fn send(mut message: Box<Outgoing>) -> (io::Result<()>, Box<Outgoing>)
     let total = message.len();
     let mut sent = 0;
     while sent < total {
-        if let Err(error) = message.aim(sent) {
-            message.clear();
-            return (Err(error), message);
-        }
-        let (result, back) = send_once(message).await;
+        let entry = match message.operation(sent) {
+            Ok(entry) => entry,
+            Err(error) => {
+                message.clear();
+                return (Err(error), message);
+            }
+        };
+        let (result, back) = send_once(message, entry).await;
         message = back;
         match result {
             Ok(len) if len > 0 => sent += len,
@@ -109,14 +126,11 @@ pub async fn send(mut message: Box<Outgoing>) -> (io::Result<()>, Box<Outgoing>)
     (Ok(()), message)
 }
 
-async fn send_once(message: Box<Outgoing>) -> (io::Result<usize>, Box<Outgoing>) {
+async fn send_once(message: Box<Outgoing>, entry: squeue::Entry) -> (io::Result<usize>, Box<Outgoing>) {
     let ring = super::current();
     let _pending = poll::PendingOutput::of(&ring);
     ring.note_work(message.len());
-    let flags = (libc::MSG_NOSIGNAL | libc::MSG_WAITALL) as u32;
-    let entry =
-        opcode::SendMsg::new(types::Fd(message.socket.raw_fd()), &raw const message.message).flags(flags);
-    let (completion, keep) = ring.start(entry.build(), Keep::Outgoing(message)).await;
+    let (completion, keep) = ring.start(entry, Keep::Outgoing(message)).await;
     let Keep::Outgoing(message) = keep else { unreachable!("a slot gives back what it was given") };
     (completion.into_result(), message)
 }
@@ -133,7 +147,8 @@ pub async fn send_file(socket: &Rc<Socket>, range: &FileRange) -> io::Result<()>
         let step = usize::try_from(end - offset).unwrap_or(SENDFILE_STEP).min(SENDFILE_STEP);
         match rustix::fs::sendfile(&**socket, file.fd(), Some(&mut offset), step) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(_) => crate::runtime::shard::yield_now().await,
+            Ok(_) if offset < end => crate::runtime::shard::yield_now().await,
+            Ok(_) => {}
             Err(rustix::io::Errno::AGAIN) => poll::writable(socket).await,
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
