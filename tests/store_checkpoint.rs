@@ -51,7 +51,7 @@ fn fill(rig: &Rig, round: u64) -> Vec<(String, Vec<u8>)> {
 fn check(rig: &Rig, expected: &[(String, Vec<u8>)], rounds: u64) {
     for (name, bytes) in expected {
         let found = rig.found(name);
-        assert_eq!(found.attributes, format!("about {name}"));
+        assert_eq!(found.attributes(), format!("about {name}").as_bytes());
         assert_eq!(found.tail.state(), State::Complete, "{name}");
         assert!(rig.read(&found.tail).unwrap() == *bytes, "{name}");
     }

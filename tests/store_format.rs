@@ -119,7 +119,7 @@ fn check(dir: &Path, shards: usize, has: Has) {
     assert_eq!(rig.found("complete").tail.state(), State::Complete);
     // Format 1 did not say when: as of the first start of a release that does.
     assert!(rig.found("complete").tail.ended_ms() > 0);
-    assert_eq!(&rig.found("complete").attributes[..], b"about complete");
+    assert_eq!(rig.found("complete").attributes(), b"about complete");
     assert_eq!(read("replaced"), b"what stands here now");
     assert!(rig.find("deleted").unwrap().is_none());
     assert!(read("empty").is_empty());

@@ -558,7 +558,7 @@ impl Life {
         for (name, expected) in &mut *self.model.borrow_mut() {
             let (owner, key) = (self.owner(name), key(name));
             let store = self.stores[owner].clone();
-            let entry: Option<Rc<Entry>> = self.world.block_on(owner, async move {
+            let entry: Option<Entry> = self.world.block_on(owner, async move {
                 let found = store.names().get(&key).expect("no damage");
                 store.names().committed(found.ticket).await.expect("no fault");
                 found.entry
@@ -569,7 +569,7 @@ impl Life {
                 panic!("{what} is {uid:?}, expected was {expected:?}");
             };
             if let Some(entry) = entry {
-                assert_eq!(entry.attributes, name.as_bytes(), "{what}");
+                assert_eq!(entry.attributes(), name.as_bytes(), "{what}");
                 self.check_content(owner, &entry.tail, &content, &what);
             }
             expected.may = BTreeMap::from([(uid, content)]);

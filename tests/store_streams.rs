@@ -23,7 +23,7 @@ fn a_sealed_stream_is_read_back_before_and_after_a_restart() {
         let entry = rig.found("whole");
         let tail = entry.tail.clone();
         assert_eq!((tail.state(), tail.epoch(), tail.durable()), (State::Complete, 1, 900_000));
-        assert_eq!(&entry.attributes[..], b"about whole");
+        assert_eq!(entry.attributes(), b"about whole");
         assert!(!tail.is_verified(0, 1), "nothing was read since the start");
         assert!(rig.read(&tail).unwrap() == bytes);
         assert!(tail.is_verified(0, u64::MAX));

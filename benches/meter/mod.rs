@@ -148,6 +148,16 @@ pub fn allocations() -> u64 {
     ALLOCATIONS.load(Ordering::Relaxed)
 }
 
+/// Bytes that the whole process has from the allocator, as glibc's spends them: 8 beside each piece, in steps of 16, at
+/// least 32.
+pub fn held() -> u64 {
+    HELD.load(Ordering::Relaxed)
+}
+
+fn spent(len: usize) -> u64 {
+    (len as u64 + 8).next_multiple_of(16).max(32)
+}
+
 /// The system's allocator, counting.
 pub struct Counting;
 
@@ -156,12 +166,14 @@ unsafe impl GlobalAlloc for Counting {
     // SAFETY: the caller's promises about `layout` are passed on as they are.
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        HELD.fetch_add(spent(layout.size()), Ordering::Relaxed);
         // SAFETY: as the caller promised for this function.
         unsafe { System.alloc(layout) }
     }
 
     // SAFETY: `block` came from `alloc` or `realloc` above, hence from `System`.
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        HELD.fetch_sub(spent(layout.size()), Ordering::Relaxed);
         // SAFETY: as the caller promised for this function.
         unsafe { System.dealloc(block, layout) }
     }
@@ -169,6 +181,8 @@ unsafe impl GlobalAlloc for Counting {
     // SAFETY: `block` came from `alloc` or `realloc` above, hence from `System`.
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, len: usize) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        HELD.fetch_add(spent(len), Ordering::Relaxed);
+        HELD.fetch_sub(spent(layout.size()), Ordering::Relaxed);
         // SAFETY: as the caller promised for this function.
         unsafe { System.realloc(block, layout, len) }
     }
@@ -177,6 +191,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+static HELD: AtomicU64 = AtomicU64::new(0);
 
 const OPERATIONS: u32 = 200_000;
 const WARM_UP: u32 = 10_000;

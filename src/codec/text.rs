@@ -45,7 +45,7 @@ pub fn percent_decode(text: &[u8]) -> Result<Cow<'_, [u8]>, BadPercent> {
 const RESERVED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Percent-encodes all but letters, digits and `-._~`, so that the result fits any part of a URI.
-pub fn percent_encode(bytes: &[u8]) -> impl fmt::Display + '_ {
+pub fn percent_encode(bytes: &[u8]) -> impl fmt::Display + Iterator<Item = &str> {
     percent_encoding::percent_encode(bytes, &RESERVED)
 }
 

@@ -115,12 +115,22 @@ impl Xml {
 
 /// Appends `text` as it can stand between tags and in quotes.
 pub fn push_escaped(out: &mut Vec<u8>, text: &[u8]) {
+    // Most texts are like that, and it is found out many bytes at a time.
+    if text.iter().all(|&byte| stands_for_itself(byte)) {
+        out.extend_from_slice(text);
+        return;
+    }
     for part in text.utf8_chunks() {
         push_valid(out, part.valid());
         if !part.invalid().is_empty() {
             out.extend_from_slice("\u{fffd}".as_bytes());
         }
     }
+}
+
+/// Whether a byte is a character that needs no escape.
+fn stands_for_itself(byte: u8) -> bool {
+    matches!(byte, b' '..=b'\x7f') & !matches!(byte, b'&' | b'<' | b'>' | b'"' | b'\'')
 }
 
 fn push_valid(out: &mut Vec<u8>, text: &str) {

@@ -118,7 +118,7 @@ impl Core {
         let names = super::Names::new(self.clone());
         let (entry, ticket) = names.put(self.next_body_key(), self.log, Bytes::new())?;
         let appender = Appender::attach(self, &entry.tail)?;
-        let (tail, key) = (entry.tail.clone(), entry.key.clone());
+        let (tail, key) = (entry.tail.clone(), entry.key().to_key());
         Ok((Body::new(tail, key, ticket, self.bodies.own.clone()), appender))
     }
 

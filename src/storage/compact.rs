@@ -140,7 +140,7 @@ fn pick(core: &Core) -> bool {
 /// A run that was copied; its record is decided.
 struct Copied {
     seq: u64,
-    entry: Rc<Entry>,
+    entry: Entry,
     start: u64,
     place: Place,
     untold: Untold,
@@ -197,7 +197,7 @@ fn next_to_move(tail: &Tail, index: usize) -> Option<usize> {
 }
 
 /// Copies one run and decides the record about it. Nothing when it is damaged, or not to be moved any more.
-async fn copy(core: &Rc<Core>, entry: &Rc<Entry>, index: usize) -> Result<Option<(u64, Copied)>, StoreError> {
+async fn copy(core: &Rc<Core>, entry: &Entry, index: usize) -> Result<Option<(u64, Copied)>, StoreError> {
     let tail = &entry.tail;
     let run = tail.runs().at(index).expect("runs stay");
     let (Some((len, crcs)), Some(from)) = (run.filled(), run.place()) else { return Ok(None) };

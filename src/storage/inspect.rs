@@ -137,7 +137,7 @@ impl Inspection {
     pub fn totals(&self) -> Totals {
         let mut totals = Totals::default();
         if let Some(look) = &self.look {
-            let streams = look.owned.names.iter().flatten().filter(|entry| entry.key.space != BODIES);
+            let streams = look.owned.names.iter().flatten().filter(|entry| entry.key().space != BODIES);
             totals.streams = streams.count() as u64;
             totals.links = look.owned.links.iter().map(|links| links.len() as u64).sum();
             totals.records = look.facts.records;
@@ -336,7 +336,7 @@ impl Names {
         for entry in look.owned.names.iter().flatten() {
             let key_hash = entry.tail.key_hash();
             if wanted.contains(&key_hash) {
-                names.keys.insert(key_hash, entry.key.clone());
+                names.keys.insert(key_hash, entry.key().to_key());
                 names.lengths.insert(key_hash, entry.tail.published());
                 names.homes.insert(key_hash, entry.home);
             }

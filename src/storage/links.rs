@@ -14,8 +14,9 @@ use super::error::StoreError;
 use super::journal::link::{LinkRecord, PartAt};
 use super::journal::record::{ATTRIBUTES_MAX, Record};
 use super::names::Ticket;
+use super::names::card::Card;
 use super::names::table::Table;
-use super::placement::{COMPANION, Key};
+use super::placement::{COMPANION, Key, KeyRef};
 use super::{Durability, Health};
 use crate::runtime::executor::critical;
 use crate::runtime::{shard, timer};
@@ -121,20 +122,21 @@ impl FromIterator<Part> for Parts {
     }
 }
 
-/// What a name stands for. Holds its bytes.
+/// A name, and the parts of bodies that it stands for. Whoever has one holds the bytes.
+pub type Link = Card<Content>;
+
+/// What a name stands for.
 #[derive(Debug)]
-pub struct Link {
+pub struct Content {
     /// Greater than that of everything the name stood for before.
     pub version: u64,
     /// When it was put, in milliseconds since 1970.
     pub created_ms: u64,
-    /// What the service keeps beside it, opaque here.
-    pub attributes: Box<[u8]>,
     /// Its bytes.
     pub parts: Parts,
 }
 
-impl Link {
+impl Content {
     /// Whether its bytes are on disk as far as they will ever be.
     fn is_at_rest(&self) -> bool {
         let at_rest = |part: &Part| {
@@ -158,9 +160,15 @@ impl Link {
 #[derive(Clone, Debug, Default)]
 pub struct Linked {
     /// What it stands for; `None` when it was never put or was deleted.
-    pub link: Option<Arc<Link>>,
+    pub link: Option<Link>,
     /// Answers that depend on this wait for it.
     pub ticket: Ticket,
+}
+
+impl Linked {
+    fn of(card: &Link) -> Self {
+        Linked { link: card.standing(), ticket: card.ticket() }
+    }
 }
 
 /// The links that this shard owns.
@@ -182,7 +190,7 @@ impl Links {
     /// The latest decision about `key` as far as it is known: for who replaces or deletes it, whom damage does not
     /// stop.
     pub fn look(&self, key: &Key) -> Linked {
-        self.core.links.borrow().map.get(key).cloned().unwrap_or_default()
+        self.core.links.borrow().found(key)
     }
 
     /// Puts `key`, or replaces what it stood for. The bytes must be published, and durable in the sync class; those
@@ -205,8 +213,8 @@ impl Links {
                 return None;
             }
             let version = self.core.index.borrow_mut().next_version();
-            let link = Arc::new(Link { version, created_ms, attributes, parts });
-            let ticket = links.decide(&self.core, key, Change::Put(link.clone()));
+            let link = Link::new(key.as_ref(), &attributes, Content { version, created_ms, parts });
+            let ticket = links.decide(&self.core, link.clone(), Change::Put);
             Some(Linked { link: Some(link), ticket })
         }))
     }
@@ -217,12 +225,12 @@ impl Links {
         self.core.admit()?;
         Ok(critical(|| {
             let mut links = self.core.links.borrow_mut();
-            let before = links.map.get(key)?.link.clone().filter(|link| link.version == version)?;
+            let before = links.found(key).link.filter(|link| link.version == version)?;
             assert_eq!(before.parts.len(), parts.len(), "bytes stay what they are");
             let version = self.core.index.borrow_mut().next_version();
-            let (created_ms, attributes) = (before.created_ms, before.attributes.clone());
-            let link = Arc::new(Link { version, created_ms, attributes, parts });
-            let ticket = links.decide(&self.core, key.clone(), Change::Put(link.clone()));
+            let content = Content { version, created_ms: before.created_ms, parts };
+            let link = Link::new(key.as_ref(), before.attributes(), content);
+            let ticket = links.decide(&self.core, link.clone(), Change::Put);
             Some(Linked { link: Some(link), ticket })
         }))
     }
@@ -236,23 +244,23 @@ impl Links {
             let damaged = self.core.index.borrow().check(key.hash()).is_err();
             (links.stands(key) || damaged).then(|| {
                 let version = self.core.index.borrow_mut().next_version();
-                links.decide(&self.core, key.clone(), Change::Delete(version))
+                links.decide(&self.core, Link::gone(key.as_ref()), Change::Delete(version))
             })
         }))
     }
 
     /// Calls `each` with the names of `space` from `from` on, in order, until it says no. A name whose deletion is
     /// pending comes without a link: the answer waits for its ticket.
-    pub fn each(&self, space: u8, from: Bound<&[u8]>, mut each: impl FnMut(&Key, &Linked) -> bool) {
+    pub fn each(&self, space: u8, from: Bound<&[u8]>, mut each: impl FnMut(KeyRef<'_>, &Linked) -> bool) {
         let from = match from {
-            Bound::Included(bytes) => Bound::Included(Key { space, bytes: bytes.into() }),
-            Bound::Excluded(bytes) => Bound::Excluded(Key { space, bytes: bytes.into() }),
-            Bound::Unbounded => Bound::Included(Key { space, bytes: [].into() }),
+            Bound::Included(bytes) => Bound::Included(KeyRef { space, bytes }),
+            Bound::Excluded(bytes) => Bound::Excluded(KeyRef { space, bytes }),
+            Bound::Unbounded => Bound::Included(KeyRef { space, bytes: &[] }),
         };
         let links = self.core.links.borrow();
-        let listed = links.map.range(from).take_while(|(key, _)| key.space == space);
-        for (key, linked) in listed {
-            if !each(key, linked) {
+        let listed = links.map.range(from).take_while(|card| card.key().space == space);
+        for card in listed {
+            if !each(card.key(), &Linked::of(card)) {
                 return;
             }
         }
@@ -292,7 +300,7 @@ impl Links {
 
 /// All links of a shard.
 pub(super) struct LinkIndex {
-    map: Table<Linked>,
+    map: Table<Content>,
     /// Decisions that are not durable yet, oldest first.
     pending: VecDeque<Pending>,
     /// How many of them, from the front, are committed and were acted upon.
@@ -303,108 +311,110 @@ pub(super) struct LinkIndex {
 
 struct Pending {
     seq: u64,
-    key: Key,
+    /// What is said since.
+    card: Link,
     change: Change,
-    /// What stood there before.
-    before: Linked,
+    /// What was said before.
+    before: Option<Link>,
     /// The name was damaged before.
     was_damaged: bool,
 }
 
-#[derive(Clone)]
 enum Change {
-    Put(Arc<Link>),
+    Put,
     Delete(u64),
 }
 
-impl Change {
+impl Pending {
     fn is_at_rest(&self) -> bool {
-        match self {
-            Change::Put(link) => link.is_at_rest(),
+        match self.change {
+            Change::Put => self.card.is_at_rest(),
             Change::Delete(_) => true,
         }
+    }
+
+    /// What stood there before.
+    fn replaced(&self) -> Option<&Link> {
+        self.before.as_ref().filter(|before| before.stands())
     }
 }
 
 impl LinkIndex {
     /// The links as recovery found them, in the life of the data directory with number `boot`.
-    pub(super) fn new(boot: u32, links: Vec<(Key, Arc<Link>)>) -> Self {
+    pub(super) fn new(boot: u32, links: Vec<Link>) -> Self {
         // Not the seed of the names, and not of the shard's chance.
         let mut map = Table::new(RandomState::new().hash_one((boot, "links")));
-        let linked = |link| Linked { link: Some(link), ticket: Ticket(0) };
-        map.fill(links.into_iter().map(|(key, link)| (key, linked(link))));
+        map.fill(links);
         LinkIndex { map, pending: VecDeque::new(), told: 0, polls: Cell::new(false) }
     }
 
-    fn stands(&self, key: &Key) -> bool {
-        self.map.get(key).is_some_and(|linked| linked.link.is_some())
+    fn found(&self, key: &Key) -> Linked {
+        self.map.get(key.as_ref()).map(Linked::of).unwrap_or_default()
     }
 
-    fn decide(&mut self, core: &Core, key: Key, change: Change) -> Ticket {
-        let seq = core.decide_link(&key, &change);
-        let ticket = Ticket(seq);
-        let link = match &change {
-            Change::Put(link) => Some(link.clone()),
-            Change::Delete(_) => None,
-        };
+    fn stands(&self, key: &Key) -> bool {
+        self.map.get(key.as_ref()).is_some_and(Card::stands)
+    }
+
+    fn decide(&mut self, core: &Core, card: Link, change: Change) -> Ticket {
+        let seq = core.decide_link(&card, &change);
+        card.set_ticket(Ticket(seq));
+        let key = card.key();
         // A companion has the hash of its name, of which it says nothing.
         let was_damaged = key.space < COMPANION && core.index.borrow_mut().mend(core, key.hash());
-        let before = self.map.insert(key.clone(), Linked { link, ticket }).unwrap_or_default();
-        self.pending.push_back(Pending { seq, key, change, before, was_damaged });
-        ticket
+        let before = self.map.insert(card.clone());
+        self.pending.push_back(Pending { seq, card, change, before, was_damaged });
+        Ticket(seq)
     }
 
     /// Placement hashes of names whose latest durable record is lost.
     pub(super) fn losses(&self) -> impl Iterator<Item = u64> {
-        self.pending.iter().filter(|pending| pending.was_damaged).map(|pending| pending.key.hash())
+        self.pending.iter().filter(|pending| pending.was_damaged).map(|pending| pending.card.key().hash())
     }
 
     /// The first decision up to `synced` whose bodies are not durable. From it on nothing counts as durable: what a later
     /// one replaced is kept no longer than what the earlier one did.
     pub(super) fn first_fickle(&self, synced: u64) -> Option<u64> {
         let mut pending = self.pending.iter().take_while(|pending| pending.seq <= synced);
-        pending.find(|pending| !pending.change.is_at_rest()).map(|pending| pending.seq)
+        pending.find(|pending| !pending.is_at_rest()).map(|pending| pending.seq)
     }
 
     /// What is durable, bodies included, about the next `count_max` names after `after`: nothing for a name whose
     /// first record is not.
     fn durable_after(
         &self,
-        after: Option<&Key>,
+        after: Option<&Link>,
         count_max: usize,
         synced: u64,
-    ) -> Vec<(Key, Option<Arc<Link>>)> {
-        let from = after.cloned().map_or(Bound::Unbounded, Bound::Excluded);
+    ) -> Vec<(Link, Option<Link>)> {
+        let from = after.map_or(Bound::Unbounded, |after| Bound::Excluded(after.key()));
         let first = self.first_fickle(u64::MAX).unwrap_or(u64::MAX).min(synced.saturating_add(1));
-        let durable = |key: &Key, linked: &Linked| match linked.ticket.0 < first {
-            true => linked.link.clone(),
+        let durable = |card: &Link| match card.ticket().0 < first {
+            true => card.standing(),
             false => {
                 let mut pending = self.pending.iter().filter(|pending| pending.seq >= first);
-                pending.find(|pending| pending.key == *key).and_then(|pending| pending.before.link.clone())
+                let oldest = pending.find(|pending| pending.card.key() == card.key());
+                oldest.and_then(|oldest| oldest.replaced().cloned())
             }
         };
-        let listed = self.map.range(from).take(count_max);
-        listed.map(|(key, linked)| (key.clone(), durable(key, linked))).collect()
+        self.map.range(from).take(count_max).map(|card| (card.clone(), durable(card))).collect()
     }
 }
 
 impl Core {
-    fn decide_link(&self, key: &Key, change: &Change) -> u64 {
+    fn decide_link(&self, card: &Link, change: &Change) -> u64 {
+        let key = card.key();
         let record = match change {
-            Change::Put(link) => Record::Link(record_of(key, link)),
+            Change::Put => Record::Link(record_of(card)),
             Change::Delete(version) => {
-                Record::Delete { version: *version, space: key.space, key: (&*key.bytes).into() }
+                Record::Delete { version: *version, space: key.space, key: key.bytes.into() }
             }
         };
         self.decide(&record, key.hash())
     }
 
     /// See [`LinkIndex::durable_after`].
-    pub(super) fn durable_links(
-        &self,
-        after: Option<&Key>,
-        count_max: usize,
-    ) -> Vec<(Key, Option<Arc<Link>>)> {
+    pub(super) fn durable_links(&self, after: Option<&Link>, count_max: usize) -> Vec<(Link, Option<Link>)> {
         let synced = self.journal.borrow().synced_seq();
         self.links.borrow().durable_after(after, count_max, synced)
     }
@@ -416,8 +426,8 @@ impl Core {
         while let Some(pending) = links.pending.get(links.told)
             && pending.seq <= committed
         {
-            if let (Change::Delete(_), Some(_)) = (&pending.change, &pending.before.link) {
-                self.tally.give_name(pending.key.space);
+            if let (Change::Delete(_), Some(before)) = (&pending.change, pending.replaced()) {
+                self.tally.give_name(before.key().space);
             }
             links.told += 1;
         }
@@ -431,12 +441,12 @@ impl Core {
         let mut links = self.links.borrow_mut();
         let mut settled = Vec::new();
         while let Some(pending) =
-            links.pending.pop_front_if(|pending| pending.seq <= synced && pending.change.is_at_rest())
+            links.pending.pop_front_if(|pending| pending.seq <= synced && pending.is_at_rest())
         {
             links.told -= 1;
-            let is_last = |linked: &Linked| linked.ticket.0 == pending.seq && linked.link.is_none();
-            if links.map.get(&pending.key).is_some_and(is_last) {
-                links.map.remove(&pending.key);
+            let key = pending.card.key();
+            if !pending.card.stands() && links.map.get(key).is_some_and(|latest| latest.is(&pending.card)) {
+                links.map.remove(key);
             }
             settled.push(pending);
         }
@@ -460,39 +470,38 @@ impl Core {
         let told = std::mem::take(&mut links.told);
         let mut again = std::mem::take(&mut links.pending);
         for undone in again.drain(told..).rev() {
-            if let (Change::Put(_), None) = (&undone.change, &undone.before.link) {
-                self.tally.give_name(undone.key.space);
+            let key = undone.card.key();
+            if let (Change::Put, None) = (&undone.change, undone.replaced()) {
+                self.tally.give_name(key.space);
             }
             if undone.was_damaged {
-                self.index.borrow_mut().unmend(self, undone.key.hash());
+                self.index.borrow_mut().unmend(self, key.hash());
             }
-            match undone.before.link {
-                Some(_) => drop(links.map.insert(undone.key, undone.before)),
-                None => links.map.remove(&undone.key),
+            match undone.replaced() {
+                Some(before) => drop(links.map.insert(before.clone())),
+                None => links.map.remove(key),
             }
         }
         links.told = again.len();
         for pending in again {
-            let seq = self.decide_link(&pending.key, &pending.change);
-            if let Some(linked) = links.map.get_mut(&pending.key)
-                && linked.ticket.0 == pending.seq
-            {
-                linked.ticket = Ticket(seq);
+            let seq = self.decide_link(&pending.card, &pending.change);
+            if pending.card.ticket().0 == pending.seq {
+                pending.card.set_ticket(Ticket(seq));
             }
             links.pending.push_back(Pending { seq, ..pending });
         }
     }
 }
 
-/// The record that says what `key` stands for.
-pub(super) fn record_of<'a>(key: &'a Key, link: &'a Link) -> LinkRecord<'a> {
+/// The record that says what a name stands for.
+pub(super) fn record_of(link: &Link) -> LinkRecord<'_> {
     let at = |part: &Part| PartAt { uid: part.body.tail().uid(), from: part.from, len: part.len };
     LinkRecord {
         version: link.version,
         created_ms: link.created_ms,
-        space: key.space,
-        key: (&*key.bytes).into(),
-        attributes: (&*link.attributes).into(),
+        space: link.key().space,
+        key: link.key().bytes.into(),
+        attributes: link.attributes().into(),
         parts: link.parts.as_slice().iter().map(at).collect(),
     }
 }

@@ -67,9 +67,10 @@ pub use append::Appender;
 pub use body::{BODIES, Body};
 pub use error::{Damage, OpenError, StoreError, Unreadable};
 pub use extent::{LogId, WINDOW};
-pub use links::{Link, Linked, Links, PARTS_MAX, Part, Parts};
-pub use names::{Entry, Found, Names, Ticket};
-pub use placement::{COMPANION, Key, owner_of, placement_hash};
+pub use links::{Content, Link, Linked, Links, PARTS_MAX, Part, Parts};
+pub use names::card::Card;
+pub use names::{Entry, Found, Names, Stream, Ticket};
+pub use placement::{COMPANION, Key, KeyRef, owner_of, placement_hash};
 pub use tail::{End, OldRun, State, Tail};
 pub use tally::Tally;
 
@@ -161,7 +162,7 @@ pub struct ShardImage {
     bulk_held: Vec<Arc<Segment>>,
     bulk_number: u32,
     names: Vec<Entry>,
-    links: Vec<(Key, Arc<Link>)>,
+    links: Vec<Link>,
     bodies: body::Bodies,
     damaged: BTreeSet<u64>,
     /// In all logs, told by the first shard.
@@ -214,7 +215,7 @@ impl Store {
         let used: u64 = image.bulk_held.iter().map(|segment| segment.used() - HEADER).sum();
         metrics.dead_bytes.set(dead as i64);
         metrics.live_bytes.set((used - dead) as i64);
-        let streams = || image.names.iter().filter(|entry| entry.key.space != BODIES);
+        let streams = || image.names.iter().filter(|entry| entry.key().space != BODIES);
         metrics.streams.set(streams().count() as i64);
         let bytes: u64 = streams().map(|entry| entry.tail.stored()).sum();
         metrics.stream_bytes.set(bytes as i64);

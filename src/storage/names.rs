@@ -5,14 +5,16 @@
 //! sync can take it back. Invariant: a stream's bytes die only when the record that supersedes it is durable.
 //! Lives on: the owner's shard.
 
+pub(super) mod card;
 pub(super) mod table;
 
+use self::card::Card;
 use self::table::Table;
 use super::core::Core;
 use super::error::{Damage, StoreError};
 use super::extent::LogId;
 use super::journal::record::{ATTRIBUTES_MAX, Record};
-use super::placement::Key;
+use super::placement::{Key, KeyRef};
 use super::reclaim;
 use super::tail::Tail;
 use crate::runtime::executor::critical;
@@ -28,13 +30,12 @@ use std::sync::Arc;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct Ticket(pub(super) u64);
 
+/// A name, and the stream that it stands for.
+pub type Entry = Card<Stream>;
+
 /// What a name stands for.
 #[derive(Debug)]
-pub struct Entry {
-    /// The name.
-    pub key: Key,
-    /// What the service keeps beside it, opaque here.
-    pub attributes: Bytes,
+pub struct Stream {
     /// When it was put, in milliseconds since 1970.
     pub created_ms: u64,
     /// The log of its first appender, as the service said when it put the name.
@@ -47,9 +48,15 @@ pub struct Entry {
 #[derive(Clone, Debug, Default)]
 pub struct Found {
     /// What it stands for; `None` when it was never put or was deleted.
-    pub entry: Option<Rc<Entry>>,
+    pub entry: Option<Entry>,
     /// Answers that depend on this wait for it.
     pub ticket: Ticket,
+}
+
+impl Found {
+    fn of(card: &Entry) -> Self {
+        Found { entry: card.standing(), ticket: card.ticket() }
+    }
 }
 
 /// The names that this shard owns.
@@ -65,21 +72,18 @@ impl Names {
     /// The latest decision about `key`. Refused when a damaged journal record may have been about it.
     pub fn get(&self, key: &Key) -> Result<Found, StoreError> {
         let index = self.core.index.borrow();
-        match index.map.get(key) {
-            Some(found) => index.check(key.hash()).map(|()| found.clone()),
-            None => index.check(key.hash()).map(|()| Found::default()),
-        }
+        index.check(key.hash()).map(|()| index.found(key))
     }
 
     /// The latest decision about `key` as far as it is known: for who replaces or deletes it, whom damage does not
     /// stop.
     pub fn look(&self, key: &Key) -> Found {
-        self.core.index.borrow().map.get(key).cloned().unwrap_or_default()
+        self.core.index.borrow().found(key)
     }
 
     /// Puts `key`, or replaces what it stood for, with a new empty open stream. The bytes of a replaced one go
     /// once this is durable. Puts a damaged name right again.
-    pub fn put(&self, key: Key, home: LogId, attributes: Bytes) -> Result<(Rc<Entry>, Ticket), StoreError> {
+    pub fn put(&self, key: Key, home: LogId, attributes: Bytes) -> Result<(Entry, Ticket), StoreError> {
         let put = self.put_within(key, home, attributes, u64::MAX)?;
         Ok(put.expect("without a bound there is room"))
     }
@@ -92,7 +96,7 @@ impl Names {
         home: LogId,
         attributes: Bytes,
         names_max: u64,
-    ) -> Result<Option<(Rc<Entry>, Ticket)>, StoreError> {
+    ) -> Result<Option<(Entry, Ticket)>, StoreError> {
         assert!(attributes.len() <= ATTRIBUTES_MAX, "attributes are at most {ATTRIBUTES_MAX} bytes long");
         self.core.admit()?;
         let created_ms = shard::current().wall().unix_millis();
@@ -107,8 +111,8 @@ impl Names {
             index.remember_epoch(&key);
             let (uid, epoch) = (index.next_version(), index.epoch_floor + 1);
             let tail = Arc::new(Tail::new(uid, epoch, key.space, key.hash(), self.core.shards));
-            let entry = Rc::new(Entry { key, attributes, created_ms, home, tail });
-            let ticket = index.decide(&self.core, entry.key.clone(), Change::Put(entry.clone()));
+            let entry = Entry::new(key.as_ref(), &attributes, Stream { created_ms, home, tail });
+            let ticket = index.decide(&self.core, entry.clone(), Change::Put);
             Some((entry, ticket))
         }))
     }
@@ -124,7 +128,7 @@ impl Names {
             index.remember_epoch(key);
             (stands || damaged).then(|| {
                 let version = index.next_version();
-                index.decide(&self.core, key.clone(), Change::Delete(version))
+                index.decide(&self.core, Entry::gone(key.as_ref()), Change::Delete(version))
             })
         }))
     }
@@ -132,14 +136,14 @@ impl Names {
     /// Begins a new epoch of an interrupted or abandoned stream, at its published length. Refused with
     /// [`StoreError::Attached`] while an appender is attached, or what it published is not durable: fence it first,
     /// wait until it let go, and for [`super::Store::at_rest`].
-    pub fn reopen(&self, key: &Key) -> Result<(Rc<Entry>, Ticket), StoreError> {
+    pub fn reopen(&self, key: &Key) -> Result<(Entry, Ticket), StoreError> {
         self.core.admit()?;
         let Some(entry) = self.get(key)?.entry else { return Err(StoreError::Gone) };
         let reopened = critical(|| {
             let epoch = entry.tail.reopen(self.core.wake_for(&entry.tail))?;
             let cut = entry.tail.published();
             let mut index = self.core.index.borrow_mut();
-            Ok(index.decide(&self.core, key.clone(), Change::Epoch { entry: entry.clone(), epoch, cut }))
+            Ok(index.decide(&self.core, entry.clone(), Change::Epoch { epoch, cut }))
         });
         self.core.nudge();
         reopened.map(|ticket| (entry, ticket))
@@ -155,15 +159,15 @@ impl Names {
         count_max: usize,
     ) -> Vec<(Key, Found)> {
         let from = match after {
-            Some(after) if after >= prefix => Bound::Excluded(Key { space, bytes: after.into() }),
-            _ => Bound::Included(Key { space, bytes: prefix.into() }),
+            Some(after) if after >= prefix => Bound::Excluded(KeyRef { space, bytes: after }),
+            _ => Bound::Included(KeyRef { space, bytes: prefix }),
         };
         let index = self.core.index.borrow();
         let listed = index.map.range(from);
         listed
-            .take_while(|(key, _)| key.space == space && key.bytes.starts_with(prefix))
+            .take_while(|card| card.key().space == space && card.key().bytes.starts_with(prefix))
             .take(count_max)
-            .map(|(key, found)| (key.clone(), found.clone()))
+            .map(|card| (card.key().to_key(), Found::of(card)))
             .collect()
     }
 
@@ -191,7 +195,7 @@ impl Names {
 
 /// All names of a shard.
 pub(super) struct Index {
-    map: Table<Found>,
+    map: Table<Stream>,
     /// Decisions that are not durable yet, oldest first.
     pending: VecDeque<Pending>,
     /// How many of them, from the front, are committed and were acted upon.
@@ -205,19 +209,20 @@ pub(super) struct Index {
 
 struct Pending {
     seq: u64,
-    key: Key,
+    /// What is said since.
+    card: Entry,
     change: Change,
-    /// What stood there before, when the change replaced it.
-    before: Found,
+    /// What was said before.
+    before: Option<Entry>,
     /// The name was damaged before.
     was_damaged: bool,
 }
 
 #[derive(Clone)]
 enum Change {
-    Put(Rc<Entry>),
+    Put,
     Delete(u64),
-    Epoch { entry: Rc<Entry>, epoch: u64, cut: u64 },
+    Epoch { epoch: u64, cut: u64 },
 }
 
 /// Bits of a version: which start of the program, which shard of it, and which of the shard's decisions.
@@ -238,20 +243,21 @@ impl Index {
 
     /// The names as recovery found them.
     pub(super) fn recovered(&mut self, entries: Vec<Entry>) {
-        let found = entries
-            .into_iter()
-            .map(|entry| (entry.key.clone(), Found { entry: Some(Rc::new(entry)), ticket: Ticket(0) }));
-        self.map.fill(found);
+        self.map.fill(entries);
+    }
+
+    fn found(&self, key: &Key) -> Found {
+        self.map.get(key.as_ref()).map(Found::of).unwrap_or_default()
     }
 
     fn stands(&self, key: &Key) -> bool {
-        self.map.get(key).is_some_and(|found| found.entry.is_some())
+        self.map.get(key.as_ref()).is_some_and(Card::stands)
     }
 
     /// A name's next stream begins in an epoch that its readers do not know yet, or they would take it for the one
     /// before. One floor for all names costs nothing to keep once a name is gone.
     fn remember_epoch(&mut self, key: &Key) {
-        if let Some(entry) = self.map.get(key).and_then(|found| found.entry.as_ref()) {
+        if let Some(entry) = self.map.get(key.as_ref()).and_then(Card::standing) {
             self.epoch_floor = self.epoch_floor.max(entry.tail.epoch());
         }
     }
@@ -290,17 +296,14 @@ impl Index {
         version
     }
 
-    fn decide(&mut self, core: &Core, key: Key, change: Change) -> Ticket {
-        let seq = core.decide_change(&key, &change);
-        let ticket = Ticket(seq);
-        let entry = match &change {
-            Change::Put(entry) | Change::Epoch { entry, .. } => Some(entry.clone()),
-            Change::Delete(_) => None,
-        };
-        let was_damaged = !matches!(change, Change::Epoch { .. }) && self.mend(core, key.hash());
-        let before = self.map.insert(key.clone(), Found { entry, ticket }).unwrap_or_default();
-        self.pending.push_back(Pending { seq, key, change, before, was_damaged });
-        ticket
+    fn decide(&mut self, core: &Core, card: Entry, change: Change) -> Ticket {
+        let seq = core.decide_change(&card, &change);
+        card.set_ticket(Ticket(seq));
+        let is_of_the_name = !matches!(change, Change::Epoch { .. });
+        let was_damaged = is_of_the_name && self.mend(core, card.key().hash());
+        let before = self.map.insert(card.clone());
+        self.pending.push_back(Pending { seq, card, change, before, was_damaged });
+        Ticket(seq)
     }
 }
 
@@ -310,21 +313,22 @@ impl Index {
     /// record is not durable.
     fn durable_after(
         &self,
-        after: Option<&Key>,
+        after: Option<&Entry>,
         count_max: usize,
         synced: u64,
-    ) -> Vec<(Key, Option<Rc<Entry>>)> {
-        let from = after.cloned().map_or(Bound::Unbounded, Bound::Excluded);
+    ) -> Vec<(Entry, Option<Entry>)> {
+        let from = after.map_or(Bound::Unbounded, |after| Bound::Excluded(after.key()));
         let listed = self.map.range(from).take(count_max);
-        let durable = |key: &Key, found: &Found| match found.ticket.0 <= synced {
-            true => found.entry.clone(),
+        let durable = |card: &Entry| match card.ticket().0 <= synced {
+            true => card.standing(),
             // The oldest change that is not durable knows what was before it.
             false => {
                 let mut pending = self.pending.iter().filter(|pending| pending.seq > synced);
-                pending.find(|pending| pending.key == *key).and_then(|pending| pending.before.entry.clone())
+                let oldest = pending.find(|pending| pending.card.key() == card.key());
+                oldest.and_then(|oldest| oldest.before.as_ref()?.standing())
             }
         };
-        listed.map(|(key, found)| (key.clone(), durable(key, found))).collect()
+        listed.map(|card| (card.clone(), durable(card))).collect()
     }
 
     /// The latest decision, as far as there are any that are not durable.
@@ -335,7 +339,7 @@ impl Index {
     /// Placement hashes of names whose latest durable record is lost, and the floor of the next epochs.
     pub(super) fn losses(&self) -> (Vec<u64>, u64) {
         let pending = self.pending.iter().filter(|pending| pending.was_damaged);
-        let damaged = self.damaged.iter().copied().chain(pending.map(|pending| pending.key.hash()));
+        let damaged = self.damaged.iter().copied().chain(pending.map(|pending| pending.card.key().hash()));
         (damaged.collect(), self.epoch_floor)
     }
 }
@@ -344,39 +348,42 @@ impl Pending {
     /// The stream that this change takes away.
     fn superseded(&self) -> Option<&Arc<Tail>> {
         match self.change {
-            Change::Put(_) | Change::Delete(_) => self.before.entry.as_ref().map(|entry| &entry.tail),
+            Change::Put | Change::Delete(_) => self.replaced().map(|entry| &entry.tail),
             Change::Epoch { .. } => None,
         }
+    }
+
+    /// What stood there before.
+    fn replaced(&self) -> Option<&Entry> {
+        self.before.as_ref().filter(|before| before.stands())
     }
 }
 
 impl Core {
-    fn decide_change(&self, key: &Key, change: &Change) -> u64 {
-        let space = key.space;
+    fn decide_change(&self, card: &Entry, change: &Change) -> u64 {
+        let KeyRef { space, bytes } = card.key();
         let record = match change {
-            Change::Put(entry) => Record::Name {
-                uid: entry.tail.uid(),
-                epoch: entry.tail.epochs().next().map_or(1, |(first, _)| first),
-                created_ms: entry.created_ms,
-                home: entry.home,
+            Change::Put => Record::Name {
+                uid: card.tail.uid(),
+                epoch: card.tail.epochs().next().map_or(1, |(first, _)| first),
+                created_ms: card.created_ms,
+                home: card.home,
                 space,
-                key: (&*key.bytes).into(),
-                attributes: (&*entry.attributes).into(),
+                key: bytes.into(),
+                attributes: card.attributes().into(),
             },
-            Change::Delete(version) => Record::Delete { version: *version, space, key: (&*key.bytes).into() },
-            Change::Epoch { entry, epoch, cut } => {
-                Record::Epoch { uid: entry.tail.uid(), epoch: *epoch, cut: *cut }
-            }
+            Change::Delete(version) => Record::Delete { version: *version, space, key: bytes.into() },
+            Change::Epoch { epoch, cut } => Record::Epoch { uid: card.tail.uid(), epoch: *epoch, cut: *cut },
         };
-        self.decide(&record, key.hash())
+        self.decide(&record, card.key().hash())
     }
 
     /// See [`Index::durable_after`].
     pub(super) fn durable_entries(
         &self,
-        after: Option<&Key>,
+        after: Option<&Entry>,
         count_max: usize,
-    ) -> Vec<(Key, Option<Rc<Entry>>)> {
+    ) -> Vec<(Entry, Option<Entry>)> {
         let synced = self.journal.borrow().synced_seq();
         self.index.borrow().durable_after(after, count_max, synced)
     }
@@ -392,7 +399,7 @@ impl Core {
             if let Some(tail) = pending.superseded() {
                 tail.set_gone(self.wake_for(tail));
                 if let Change::Delete(_) = pending.change {
-                    self.discount_name(pending.key.space);
+                    self.discount_name(pending.card.key().space);
                 }
             }
             index.told += 1;
@@ -409,9 +416,9 @@ impl Core {
             if let Some(tail) = pending.superseded() {
                 reclaim::supersede(self, tail);
             }
-            let is_last = |found: &Found| found.ticket.0 == pending.seq && found.entry.is_none();
-            if index.map.get(&pending.key).is_some_and(is_last) {
-                index.map.remove(&pending.key);
+            let key = pending.card.key();
+            if !pending.card.stands() && index.map.get(key).is_some_and(|latest| latest.is(&pending.card)) {
+                index.map.remove(key);
             }
         }
     }
@@ -426,7 +433,7 @@ impl Core {
             match undone.change {
                 // An appender may write in an epoch already, so that is not taken back.
                 Change::Epoch { .. } => epochs.push(undone),
-                Change::Put(_) | Change::Delete(_) => self.take_back(&mut index, undone),
+                Change::Put | Change::Delete(_) => self.take_back(&mut index, undone),
             }
         }
         index.told = again.len();
@@ -436,28 +443,28 @@ impl Core {
     }
 
     fn take_back(&self, index: &mut Index, undone: Pending) {
-        if let Change::Put(entry) = &undone.change {
-            entry.tail.set_gone(self.wake_for(&entry.tail));
-            reclaim::supersede(self, &entry.tail);
-            if undone.before.entry.is_none() {
-                self.discount_name(undone.key.space);
+        let key = undone.card.key();
+        if let Change::Put = undone.change {
+            let tail = &undone.card.tail;
+            tail.set_gone(self.wake_for(tail));
+            reclaim::supersede(self, tail);
+            if undone.replaced().is_none() {
+                self.discount_name(key.space);
             }
         }
         if undone.was_damaged {
-            index.unmend(self, undone.key.hash());
+            index.unmend(self, key.hash());
         }
-        match undone.before.entry {
-            Some(_) => drop(index.map.insert(undone.key, undone.before)),
-            None => index.map.remove(&undone.key),
+        match undone.replaced() {
+            Some(before) => drop(index.map.insert(before.clone())),
+            None => index.map.remove(key),
         }
     }
 
     fn decide_again(&self, index: &mut Index, pending: Pending) {
-        let seq = self.decide_change(&pending.key, &pending.change);
-        if let Some(found) = index.map.get_mut(&pending.key)
-            && found.ticket.0 == pending.seq
-        {
-            found.ticket = Ticket(seq);
+        let seq = self.decide_change(&pending.card, &pending.change);
+        if pending.card.ticket().0 == pending.seq {
+            pending.card.set_ticket(Ticket(seq));
         }
         index.pending.push_back(Pending { seq, ..pending });
     }

@@ -4,6 +4,7 @@
 //! Lives on: any thread.
 
 use crate::runtime::ShardId;
+use std::fmt;
 use std::sync::Arc;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -33,6 +34,38 @@ impl Key {
     /// Its placement hash.
     pub fn hash(&self) -> u64 {
         placement_hash(self.space, &self.bytes)
+    }
+
+    /// The name as whoever has its bytes elsewhere knows it.
+    pub fn as_ref(&self) -> KeyRef<'_> {
+        KeyRef { space: self.space, bytes: &self.bytes }
+    }
+}
+
+/// A name whose bytes are somebody else's. In the same order as [`Key`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyRef<'a> {
+    /// Which service's names.
+    pub space: u8,
+    /// The name within, at most [`Key::BYTES_MAX`] long.
+    pub bytes: &'a [u8],
+}
+
+impl KeyRef<'_> {
+    /// The name with bytes of its own.
+    pub fn to_key(self) -> Key {
+        Key::new(self.space, self.bytes)
+    }
+
+    /// Its placement hash.
+    pub fn hash(self) -> u64 {
+        placement_hash(self.space, self.bytes)
+    }
+}
+
+impl fmt::Debug for KeyRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:\"{}\"", self.space, self.bytes.escape_ascii())
     }
 }
 

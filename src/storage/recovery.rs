@@ -25,7 +25,7 @@ use super::header::{HEADER, Kind};
 use super::journal::record::{Mark, Record};
 use super::journal::writer::{self, Position, Writer};
 use super::links::Link;
-use super::names::{Entry, SHARDS_MAX};
+use super::names::{Entry, SHARDS_MAX, Stream};
 use super::placement::{Key, owner_of};
 use super::tail::Tail;
 use super::tally::Tally;
@@ -34,7 +34,7 @@ use crate::runtime::{Disk, File, ShardId};
 use finding::Finding;
 use format::Format;
 use moved::Moved;
-use replay::{Facts, LogEnd, Whole, Written, checked_header};
+use replay::{Facts, LogEnd, Stands, Whole, Written, checked_header};
 use settle::{Loss, Segments};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
@@ -348,7 +348,7 @@ pub(super) struct Owned {
     pub(super) nameless: BTreeSet<u64>,
     /// What streams miss, by their names' placement hashes.
     pub(super) losses: Vec<(u64, Vec<Loss>)>,
-    pub(super) links: Vec<Vec<(Key, Arc<Link>)>>,
+    pub(super) links: Vec<Vec<Link>>,
     /// Records of links that have no bodies, and that an earlier one stands in for: void.
     fallen: Vec<Written>,
     /// The versions of deletions of links, by key.
@@ -418,13 +418,8 @@ fn settle_names(facts: &mut Facts, segments: &Segments, ended: Vec<Vec<Entry>>, 
         if settled.end_untold {
             owned.ends_untold[owner].push(settled.tail.clone());
         }
-        let entry = Entry {
-            key,
-            attributes: stands.attributes.into(),
-            created_ms: stands.created_ms,
-            home: stands.home,
-            tail: settled.tail,
-        };
+        let Stands { created_ms, home, attributes } = stands;
+        let entry = Entry::new(key.as_ref(), &attributes, Stream { created_ms, home, tail: settled.tail });
         tally.count(&entry);
         owned.names[owner].push(entry);
     }

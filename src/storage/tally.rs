@@ -40,15 +40,15 @@ impl Tally {
     /// For recovery: a name that stands, with all its bytes.
     pub(super) fn count(&self, entry: &Entry) {
         let bytes = entry.tail.stored();
-        self.take_name(entry.key.space, u64::MAX);
-        self.add_bytes(entry.key.space, bytes);
+        self.take_name(entry.key().space, u64::MAX);
+        self.add_bytes(entry.key().space, bytes);
         entry.tail.note_counted(bytes);
     }
 
     /// For recovery: takes [`Tally::count`] back.
     pub(super) fn uncount(&self, entry: &Entry) {
-        self.give_name(entry.key.space);
-        self.take_bytes(entry.key.space, entry.tail.take_counted());
+        self.give_name(entry.key().space);
+        self.take_bytes(entry.key().space, entry.tail.take_counted());
     }
 
     /// For recovery: as many names with as many bytes, which their streams have noted.

@@ -18,7 +18,6 @@ use super::tail::{State, Tail};
 use crate::runtime::executor::critical;
 use crate::runtime::notify::{Answer, answer};
 use crate::runtime::shard;
-use std::rc::Rc;
 
 impl Store {
     /// Decides that the stream of `entry`, which this shard owns, begins at `to`, where one of [`Tail::old_runs`]
@@ -26,7 +25,7 @@ impl Store {
     /// happens also when nobody waits for that.
     pub fn trim(
         &self,
-        entry: &Rc<Entry>,
+        entry: &Entry,
         to: u64,
     ) -> Result<Option<Answer<Result<u64, StoreError>>>, StoreError> {
         let core = &self.core;

@@ -188,11 +188,11 @@ impl Rig {
     }
 
     /// Puts a name and waits until it is committed.
-    pub fn put(&self, name: &str) -> Rc<Entry> {
+    pub fn put(&self, name: &str) -> Entry {
         self.try_put(name).expect("put")
     }
 
-    pub fn try_put(&self, name: &str) -> Result<Rc<Entry>, StoreError> {
+    pub fn try_put(&self, name: &str) -> Result<Entry, StoreError> {
         let key = key(name);
         let owner = self.owner(&key);
         let store = self.stores[owner].clone();
@@ -215,7 +215,7 @@ impl Rig {
     }
 
     /// What a name stands for, once that is committed.
-    pub fn find(&self, name: &str) -> Result<Option<Rc<Entry>>, StoreError> {
+    pub fn find(&self, name: &str) -> Result<Option<Entry>, StoreError> {
         let key = key(name);
         let owner = self.owner(&key);
         let store = self.stores[owner].clone();
@@ -226,11 +226,11 @@ impl Rig {
         })
     }
 
-    pub fn found(&self, name: &str) -> Rc<Entry> {
+    pub fn found(&self, name: &str) -> Entry {
         self.find(name).expect("readable").unwrap_or_else(|| panic!("{name} is gone"))
     }
 
-    pub fn reopen(&self, name: &str) -> Result<Rc<Entry>, StoreError> {
+    pub fn reopen(&self, name: &str) -> Result<Entry, StoreError> {
         let key = key(name);
         let owner = self.owner(&key);
         let store = self.stores[owner].clone();
@@ -265,7 +265,7 @@ impl Rig {
     }
 
     /// Has a link stand for `bytes` in a body of its own, which `shard` gets.
-    pub fn link(&self, shard: usize, name: &str, bytes: &[u8]) -> Arc<Link> {
+    pub fn link(&self, shard: usize, name: &str, bytes: &[u8]) -> Link {
         let (store, bytes) = (self.stores[shard].clone(), bytes.to_vec());
         let part = self.run(shard, async move {
             let (body, mut appender) = store.new_body().unwrap();
@@ -277,7 +277,7 @@ impl Rig {
     }
 
     /// Has a link stand for `parts`.
-    pub fn put_link(&self, name: &str, parts: Vec<Part>) -> Arc<Link> {
+    pub fn put_link(&self, name: &str, parts: Vec<Part>) -> Link {
         let key = link_key(name);
         let owner = self.owner(&key);
         let (store, attributes) = (self.stores[owner].clone(), format!("about {name}"));

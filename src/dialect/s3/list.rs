@@ -179,7 +179,12 @@ impl Asked {
 
 /// Percent-encoded but for slashes.
 pub fn encoded(text: &[u8]) -> Vec<u8> {
-    let parts: Vec<String> =
-        text.split(|byte| *byte == b'/').map(|part| percent_encode(part).to_string()).collect();
-    parts.join("/").into_bytes()
+    let mut out = Vec::with_capacity(text.len());
+    for (number, part) in text.split(|byte| *byte == b'/').enumerate() {
+        if number > 0 {
+            out.push(b'/');
+        }
+        percent_encode(part).for_each(|piece| out.extend_from_slice(piece.as_bytes()));
+    }
+    out
 }

@@ -136,7 +136,7 @@ impl Blobs {
     pub(super) fn owned_containers(&self) -> Vec<Container> {
         let mut owned = Vec::new();
         self.store.links().each(space::CONTAINERS, Bound::Unbounded, |key, linked| {
-            if let (Ok(name), Some(link)) = (std::str::from_utf8(&key.bytes), &linked.link) {
+            if let (Ok(name), Some(link)) = (std::str::from_utf8(key.bytes), &linked.link) {
                 owned.push(Container { name: name.into(), created_ms: link.created_ms });
             }
             true
@@ -188,7 +188,7 @@ impl Blobs {
             let inside = key.bytes.starts_with(&prefix);
             match &linked.link {
                 _ if !inside => {}
-                Some(_) => names.push(key.clone()),
+                Some(_) => names.push(key.to_key()),
                 None if !links.is_committed(linked) => leaving = Some(linked.clone()),
                 None => {}
             }

@@ -34,15 +34,15 @@ pub struct Blob {
 #[derive(Clone, Debug)]
 pub(super) enum Content {
     /// In parts of bodies.
-    Link(Arc<Link>),
+    Link(Link),
     /// In a stream, from `first` on.
     Stream { tail: Arc<Tail>, first: u64 },
 }
 
 impl Blob {
-    pub(super) fn new(name: Name, link: Arc<Link>) -> Self {
+    pub(super) fn new(name: Name, link: Link) -> Self {
         // What is not ours to read shows as nothing; the bytes are what they are.
-        let properties = Arc::new(Properties::decode(&link.attributes).unwrap_or_default());
+        let properties = Arc::new(Properties::decode(link.attributes()).unwrap_or_default());
         let (size, created_ms, version) = (link.parts.len(), link.created_ms, link.version);
         Blob { name, size, created_ms, version, properties, content: Content::Link(link) }
     }
@@ -142,7 +142,7 @@ impl Source for Reader {
 /// Reads the parts of a link one after the other.
 pub struct Parted {
     blobs: Rc<Blobs>,
-    link: Arc<Link>,
+    link: Link,
     /// The part with the position in it, and how many bytes are before it.
     part: usize,
     before: u64,

@@ -7,10 +7,8 @@ use super::message::{Answer, Ask};
 use super::{Blob, BlobError, Blobs, Name, ask};
 use crate::service::owner::space;
 use crate::storage::{Link, Linked};
-use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::rc::Rc;
-use std::sync::Arc;
 
 /// Where a page begins.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -55,8 +53,27 @@ pub struct Listing {
     pub next: Option<Box<[u8]>>,
 }
 
-/// One owner's entries by key: a link, or nothing for what is folded.
-pub type Share = Vec<(Box<[u8]>, Option<Arc<Link>>)>;
+/// One owner's entries, in order.
+pub type Share = Vec<Row>;
+
+/// An entry as its owner tells it. Nothing of a blob is copied.
+#[derive(Debug)]
+pub enum Row {
+    /// A blob.
+    Link(Link),
+    /// What keys fold into, with the container's name in front.
+    Prefix(Box<[u8]>),
+}
+
+impl Row {
+    /// The name in the store that it is listed at.
+    fn name(&self) -> &[u8] {
+        match self {
+            Row::Link(link) => link.key().bytes,
+            Row::Prefix(prefix) => prefix,
+        }
+    }
+}
 
 impl Blobs {
     /// A page of a container's names in the order of their bytes.
@@ -70,22 +87,24 @@ impl Blobs {
         if let Some(door) = self.door_to(container) {
             return door.list(&query).await;
         }
-        let mut merged = BTreeMap::new();
+        let mut rows = Share::new();
         for shard in self.shards() {
             let question = Ask::List(container.into(), query.clone());
             let share: Result<Share, BlobError> = ask!(self, shard, question, Answer::Listed);
-            merged.extend(share?);
+            rows.extend(share?);
         }
-        let mut entries = merged.into_iter();
-        let page = entries.by_ref().take(query.limit);
-        let page = page.map(|(key, link)| match link {
-            Some(link) => {
-                let name = Name::new(container, &key).expect("it was a name");
-                Listed::Blob(Blob::new(name, link))
-            }
-            None => Listed::Prefix(key),
+        // Each owner's are in order, which this sort takes for what it is: a merge.
+        rows.sort_by(|a, b| a.name().cmp(b.name()));
+        // Several owners may have keys that fold into the same.
+        rows.dedup_by(|a, b| a.name() == b.name());
+        let inside = container.len() + 1;
+        let mut rows = rows.into_iter();
+        let page = rows.by_ref().take(query.limit);
+        let page = page.map(|row| match row {
+            Row::Link(link) => Listed::Blob(Blob::new(Name::of_link(&link, container.len()), link)),
+            Row::Prefix(prefix) => Listed::Prefix(prefix[inside..].into()),
         });
-        Ok(Listing { entries: page.collect(), next: entries.next().map(|(key, _)| key) })
+        Ok(Listing { entries: page.collect(), next: rows.next().map(|row| row.name()[inside..].into()) })
     }
 
     /// This owner's first entries of a page, one more than fits, once they are committed.
@@ -140,12 +159,12 @@ impl Blobs {
                 match find(rest, &query.delimiter) {
                     Some(at) => {
                         let folded = &key.bytes[..prefix.len() + at + query.delimiter.len()];
-                        share.push((folded[inside.len()..].into(), None));
+                        share.push(Row::Prefix(folded.into()));
                         skip = Some(folded.to_vec());
                         false
                     }
                     None => {
-                        share.push((key.bytes[inside.len()..].into(), Some(link.clone())));
+                        share.push(Row::Link(link.clone()));
                         true
                     }
                 }

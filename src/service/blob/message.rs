@@ -9,7 +9,6 @@ use super::{BlobError, Container, Name, Stored, When};
 use crate::runtime::mailbox;
 use crate::storage::{Link, Part, StoreError};
 use bytes::Bytes;
-use std::sync::Arc;
 
 /// One shard's mailbox of this service.
 pub type Mailbox = mailbox::Mailbox<Ask, Answer>;
@@ -88,7 +87,7 @@ pub enum Ask {
 }
 
 /// What a name stands for.
-pub type Found = Option<Arc<Link>>;
+pub type Found = Option<Link>;
 
 /// An answer, in the order of the questions.
 #[derive(Debug)]

@@ -8,10 +8,9 @@ use super::message::{Answer, Ask, Target};
 use super::{Blob, BlobError, Blobs, Name, Properties, Stored, Upload, When, ask};
 use crate::runtime::shard;
 use crate::service::owner::space;
-use crate::storage::{Key, Link, Linked, PARTS_MAX, StoreError};
+use crate::storage::{Key, KeyRef, Link, Linked, PARTS_MAX, StoreError};
 use std::ops::{Bound, Range};
 use std::rc::Rc;
-use std::sync::Arc;
 
 /// Tells uploads of one name apart: 32 lower-case hexadecimal digits, by chance.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -78,10 +77,10 @@ pub struct PartOf {
 }
 
 /// An upload and the parts of a page, one more than fits.
-pub type PartsOf = (Arc<Link>, Vec<(u16, Arc<Link>)>);
+pub type PartsOf = (Link, Vec<(u16, Link)>);
 
 /// One owner's uploads.
-pub type Uploads = Vec<(Name, UploadId, Arc<Link>)>;
+pub type Uploads = Vec<(Name, UploadId, Link)>;
 
 impl Blobs {
     /// Begins an upload. `properties` are those of the final blob.
@@ -187,7 +186,7 @@ impl Blobs {
 
 impl Multipart {
     fn new(name: Name, id: UploadId, link: &Link) -> Self {
-        let properties = Properties::decode(&link.attributes).unwrap_or_default();
+        let properties = Properties::decode(link.attributes()).unwrap_or_default();
         Multipart { name, id, created_ms: link.created_ms, properties }
     }
 }
@@ -207,7 +206,7 @@ impl Blobs {
     }
 
     /// The upload, once it is committed.
-    async fn upload_of(&self, name: &Name, id: &UploadId) -> Result<Arc<Link>, BlobError> {
+    async fn upload_of(&self, name: &Name, id: &UploadId) -> Result<Link, BlobError> {
         let links = self.store.links();
         let found = links.get(&id.key(name))?;
         links.committed(&found).await?;
@@ -240,7 +239,7 @@ impl Blobs {
         name: &Name,
         id: &UploadId,
         after: u16,
-        mut each: impl FnMut(u16, &Key, &Linked) -> bool,
+        mut each: impl FnMut(u16, KeyRef<'_>, &Linked) -> bool,
     ) {
         let from = id.part_key(name, after);
         self.store.links().each(space::PARTS, Bound::Excluded(&from.bytes), |key, linked| {
@@ -279,7 +278,7 @@ impl Blobs {
         for part in &wanted {
             let found = links.get(&id.part_key(&name, part.number))?.link;
             let link = found.ok_or(BlobError::InvalidPart(part.number))?;
-            let etag = Properties::decode(&link.attributes).unwrap_or_default().etag;
+            let etag = Properties::decode(link.attributes()).unwrap_or_default().etag;
             if etag != part.etag {
                 return Err(BlobError::InvalidPart(part.number));
             }
@@ -309,7 +308,7 @@ impl Blobs {
     fn end_upload(&self, name: &Name, id: &UploadId) -> Result<Vec<Linked>, StoreError> {
         let mut keys = vec![id.key(name)];
         self.each_part(name, id, 0, |_, key, linked| {
-            keys.extend(linked.link.is_some().then(|| key.clone()));
+            keys.extend(linked.link.is_some().then(|| key.to_key()));
             true
         });
         let links = self.store.links();

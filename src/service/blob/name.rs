@@ -4,7 +4,7 @@
 //! Pure; runs anywhere.
 
 use crate::service::owner::space;
-use crate::storage::{COMPANION, Key};
+use crate::storage::{COMPANION, Key, KeyRef, Link};
 use std::fmt;
 use std::sync::Arc;
 
@@ -70,14 +70,20 @@ impl Name {
         Key::new(space, &[&*self.bytes, own, &[len]].concat())
     }
 
+    /// The name of a blob whose link this is, in a container whose name has so many bytes.
+    pub(super) fn of_link(link: &Link, container_len: usize) -> Self {
+        let container_len = u8::try_from(container_len).expect("the container has a name");
+        Name { bytes: link.key().bytes.into(), container_len }
+    }
+
     /// The name in a key of the store, and what a companion has of its own.
-    pub(super) fn of_key(key: &Key) -> Option<(Self, &[u8])> {
-        let (bytes, own) = match key.bytes.last() {
+    pub(super) fn of_key(key: KeyRef<'_>) -> Option<(Self, &[u8])> {
+        let (bytes, own): (Arc<[u8]>, _) = match key.bytes.last() {
             Some(&own) if key.space >= COMPANION => {
                 let (name, own) = key.bytes.split_at_checked(key.bytes.len().checked_sub(own.into())?)?;
                 (Arc::from(name), own.split_last()?.1)
             }
-            _ => (key.bytes.clone(), &[][..]),
+            _ => (key.bytes.into(), &[][..]),
         };
         let container_len = u8::try_from(bytes.iter().position(|byte| *byte == 0)?).ok()?;
         std::str::from_utf8(&bytes[..container_len.into()]).ok()?;
@@ -117,11 +123,11 @@ mod tests {
     #[test]
     fn the_store_gives_it_back() {
         let name = Name::new("photos", b"a\0b").unwrap();
-        assert_eq!(Name::of_key(&name.store_key()), Some((name.clone(), &b""[..])));
+        assert_eq!(Name::of_key(name.store_key().as_ref()), Some((name.clone(), &b""[..])));
         let part = name.companion(space::PARTS, b"id\x00\x01");
-        assert_eq!(Name::of_key(&part), Some((name.clone(), &b"id\x00\x01"[..])));
+        assert_eq!(Name::of_key(part.as_ref()), Some((name.clone(), &b"id\x00\x01"[..])));
         assert_eq!(part.hash(), name.store_key().hash(), "one owner");
-        assert_eq!(Name::of_key(&Key::new(space::BLOBS, b"no end")), None);
+        assert_eq!(Name::of_key(Key::new(space::BLOBS, b"no end").as_ref()), None);
     }
 
     #[test]

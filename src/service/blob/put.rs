@@ -298,7 +298,7 @@ impl Blobs {
         let links = self.store.links();
         let found = links.get(&name.store_key())?;
         let etag =
-            found.link.as_ref().map(|link| Properties::decode(&link.attributes).unwrap_or_default().etag);
+            found.link.as_ref().map(|link| Properties::decode(link.attributes()).unwrap_or_default().etag);
         let refusal = match (&when.matches, &when.matches_none, &etag) {
             (Some(_), _, None) => BlobError::NoSuchBlob,
             (Some(tags), _, Some(etag)) if !tags.include(etag) => BlobError::Precondition,

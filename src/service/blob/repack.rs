@@ -38,9 +38,9 @@ impl Blobs {
                 let mut last = None;
                 self.store.links().each(space, from, |key, linked| {
                     seen += 1;
-                    last = Some(key.clone());
+                    last = Some(key.to_key());
                     if let Some(link) = linked.link.as_ref().filter(|link| lies_in_a_sparse_pack(link)) {
-                        sparse.push((key.clone(), link.clone()));
+                        sparse.push((key.to_key(), link.clone()));
                     }
                     seen < LINKS_PER_STEP
                 });
@@ -58,7 +58,7 @@ impl Blobs {
         Ok(())
     }
 
-    async fn move_one(self: &Rc<Self>, key: &Key, link: &Arc<Link>) -> Result<(), StoreError> {
+    async fn move_one(self: &Rc<Self>, key: &Key, link: &Link) -> Result<(), StoreError> {
         if self.putting.is_closing() {
             return Err(StoreError::Closing);
         }

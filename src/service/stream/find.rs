@@ -7,6 +7,7 @@ use super::id::Id;
 use super::message::{Answer, Ask, Found};
 use super::{Streams, ask};
 use crate::storage::{Entry, StoreError};
+use bytes::Bytes;
 use std::rc::Rc;
 
 impl Streams {
@@ -49,6 +50,6 @@ impl Streams {
 }
 
 pub(super) fn found_of(id: Id, entry: &Entry) -> Found {
-    let (tail, metadata) = (entry.tail.clone(), entry.attributes.clone());
+    let (tail, metadata) = (entry.tail.clone(), Bytes::copy_from_slice(entry.attributes()));
     Found { id, tail, metadata, created_ms: entry.created_ms }
 }

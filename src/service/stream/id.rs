@@ -5,7 +5,7 @@
 
 use crate::runtime::shard;
 use crate::service::owner::space;
-use crate::storage::Key;
+use crate::storage::{Key, KeyRef};
 use bytes::Bytes;
 use std::borrow::Cow;
 use std::fmt;
@@ -67,8 +67,8 @@ impl Id {
         Key::new(space::STREAMS, &self.0)
     }
 
-    pub(super) fn of_key(key: &Key) -> Self {
-        Id(Bytes::copy_from_slice(&key.bytes))
+    pub(super) fn of_key(key: KeyRef<'_>) -> Self {
+        Id(Bytes::copy_from_slice(key.bytes))
     }
 }
 
@@ -103,7 +103,7 @@ mod tests {
         for bytes in [&b"../../x"[..], b"a/b", b"\r\n\0", &[0xff; Id::LEN_MAX]] {
             assert_eq!(Id::new(bytes).expect("acceptable").as_bytes(), bytes);
         }
-        assert_eq!(Id::of_key(&Id::new(b"a\xff").unwrap().key()), Id::new(b"a\xff").unwrap());
+        assert_eq!(Id::of_key(Id::new(b"a\xff").unwrap().key().as_ref()), Id::new(b"a\xff").unwrap());
     }
     #[test]
     fn the_last_before_or_with_is_between_what_can_be() {

@@ -116,8 +116,8 @@ impl Streams {
                 page.has_more = true;
                 break;
             }
-            metadata += entry.attributes.len();
-            page.streams.push(found_of(Id::of_key(&entry.key), &entry));
+            metadata += entry.attributes().len();
+            page.streams.push(found_of(Id::of_key(entry.key()), &entry));
         }
         self.store.names().committed(names.depends_on).await?;
         Ok(page)
@@ -128,15 +128,15 @@ impl Streams {
         let mut names = Walk::new(&self, prefix, None);
         while let Some(entry) = names.next().await {
             // Decided on what the walk saw: an entry that was replaced since is another stream.
-            let key = &entry.key;
-            let is_same = |now: &Rc<Entry>| Rc::ptr_eq(now, &entry);
-            if !self.store.names().look(key).entry.as_ref().is_some_and(is_same) {
+            let key = entry.key().to_key();
+            let is_same = |now: &Entry| now.is(&entry);
+            if !self.store.names().look(&key).entry.as_ref().is_some_and(is_same) {
                 continue;
             }
-            let Some(ticket) = self.store.names().delete(key)? else { continue };
+            let Some(ticket) = self.store.names().delete(&key)? else { continue };
             names.depends_on = names.depends_on.max(ticket);
             self.let_go(entry.tail.uid());
-            deleted.push(Id::of_key(key));
+            deleted.push(Id::of_key(entry.key()));
         }
         self.store.names().committed(names.depends_on).await?;
         self.metrics.streams_deleted.add(deleted.len() as u64);
@@ -164,7 +164,7 @@ impl<'a> Walk<'a> {
         Walk { streams, prefix, after, taken, depends_on, is_first: true, is_over: false }
     }
 
-    pub(super) async fn next(&mut self) -> Option<Rc<Entry>> {
+    pub(super) async fn next(&mut self) -> Option<Entry> {
         loop {
             while let Some((key, found)) = self.taken.pop_front() {
                 self.depends_on = self.depends_on.max(found.ticket);

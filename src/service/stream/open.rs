@@ -354,7 +354,7 @@ impl Streams {
         }
     }
 
-    fn opened(&self, from: ShardId, entry: &Rc<Entry>, ticket: Ticket, replaced: bool) -> Opened {
+    fn opened(&self, from: ShardId, entry: &Entry, ticket: Ticket, replaced: bool) -> Opened {
         let (tail, epoch) = (entry.tail.clone(), entry.tail.epoch());
         self.appenders.insert(tail.uid(), from, epoch);
         Opened { tail, epoch, ticket, replaced }

@@ -342,7 +342,7 @@ impl Streams {
     /// The ticket of its deletion, and what it has.
     fn delete_ended(&self, chosen: &Old) -> Result<Option<(Ticket, u64)>, StoreError> {
         let (names, key) = (self.store.names(), chosen.id.key());
-        let is_same = |entry: &Rc<Entry>| {
+        let is_same = |entry: &Entry| {
             let tail = &entry.tail;
             has_ended(entry) && (tail.uid(), tail.ended_ms()) == (chosen.uid, chosen.at_ms)
         };
@@ -355,7 +355,7 @@ impl Streams {
     /// What is complete by now goes whole one day, and not by its beginning.
     fn trim(&self, chosen: &Old) -> Result<Option<Trimming>, StoreError> {
         let entry = self.store.names().look(&chosen.id.key()).entry;
-        let is_same = |entry: &Rc<Entry>| {
+        let is_same = |entry: &Entry| {
             entry.tail.uid() == chosen.uid && matches!(entry.tail.state(), State::Open | State::Interrupted)
         };
         match entry.filter(is_same) {
@@ -458,12 +458,12 @@ fn has_ended(entry: &Entry) -> bool {
 fn ended(entry: &Entry) -> Old {
     let tail = &entry.tail;
     let (at_ms, bytes) = (tail.ended_ms(), tail.stored());
-    Old { at_ms, id: Id::of_key(&entry.key), uid: tail.uid(), to: WHOLE, bytes }
+    Old { at_ms, id: Id::of_key(entry.key()), uid: tail.uid(), to: WHOLE, bytes }
 }
 
 /// A run, or several, of one that goes on or may.
 fn old_run(entry: &Entry, at_ms: u64, to: u64, bytes: u64) -> Old {
-    Old { at_ms, id: Id::of_key(&entry.key), uid: entry.tail.uid(), to, bytes }
+    Old { at_ms, id: Id::of_key(entry.key()), uid: entry.tail.uid(), to, bytes }
 }
 
 fn now_ms() -> u64 {

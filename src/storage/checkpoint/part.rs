@@ -12,7 +12,6 @@ use super::super::journal::record::{Record, encode, finish};
 use super::super::journal::snapshot::{Piece, Runs, Snapshot};
 use super::super::links::{Link, record_of};
 use super::super::names::Entry;
-use super::super::placement::Key;
 use super::super::tail::{self, Placed, Tail};
 use crate::runtime::{Disk, File};
 use std::io;
@@ -121,11 +120,11 @@ impl PartWriter {
             start: tail.first(),
             total,
             home: entry.home,
-            space: entry.key.space,
+            space: entry.key().space,
             end,
             more: epoch != first_epoch || runs.len() > 1,
-            key: (&*entry.key.bytes).into(),
-            attributes: (&*entry.attributes).into(),
+            key: entry.key().bytes.into(),
+            attributes: entry.attributes().into(),
             runs: runs.next().unwrap_or_default(),
         };
         // Before the stream that it is about, whose reader needs it.
@@ -144,8 +143,8 @@ impl PartWriter {
     }
 
     /// Adds a link. Its bodies are durable.
-    pub fn add_link(&mut self, key: &Key, link: &Link) {
-        self.record(&Record::Link(record_of(key, link)), key.hash());
+    pub fn add_link(&mut self, link: &Link) {
+        self.record(&Record::Link(record_of(link)), link.key().hash());
     }
 
     fn record(&mut self, record: &Record<'_>, key_hash: u64) {

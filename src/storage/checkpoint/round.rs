@@ -366,8 +366,8 @@ async fn write_links(core: &Rc<Core>, round: u32, writer: &mut PartWriter) -> Re
         let links = core.durable_links(after.as_ref(), NAMES_PER_STEP);
         let Some((last, _)) = links.last() else { return Ok(()) };
         after = Some(last.clone());
-        for (key, link) in links.into_iter().filter_map(|(key, link)| Some((key, link?))) {
-            writer.add_link(&key, &link);
+        for link in links.into_iter().filter_map(|(_, link)| link) {
+            writer.add_link(&link);
             if writer.has_chunk() {
                 store_chunk(core, writer).await?;
             }
@@ -377,7 +377,7 @@ async fn write_links(core: &Rc<Core>, round: u32, writer: &mut PartWriter) -> Re
 }
 
 /// Adds one name, coming back to it while its appender changes it.
-async fn add(writer: &mut PartWriter, entry: &Rc<Entry>) -> Result<u64, StoreError> {
+async fn add(writer: &mut PartWriter, entry: &Entry) -> Result<u64, StoreError> {
     let mut cuts = Vec::new();
     loop {
         match writer.add(entry, &cuts) {

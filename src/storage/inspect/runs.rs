@@ -68,12 +68,12 @@ pub struct Links(HashMap<u64, Vec<(Range<u64>, Key)>>);
 
 impl Links {
     /// Those that are alive.
-    pub fn of(links: &[Vec<(Key, Arc<Link>)>]) -> Self {
+    pub fn of(links: &[Vec<Link>]) -> Self {
         let mut bodies: HashMap<u64, Vec<(Range<u64>, Key)>> = HashMap::new();
-        for (key, link) in links.iter().flatten() {
+        for link in links.iter().flatten() {
             for part in link.parts.as_slice() {
                 let bytes = part.from()..part.from() + part.len();
-                bodies.entry(part.body().tail().uid()).or_default().push((bytes, key.clone()));
+                bodies.entry(part.body().tail().uid()).or_default().push((bytes, link.key().to_key()));
             }
         }
         Links(bodies)
@@ -89,7 +89,7 @@ impl Links {
 impl LivingRun<'_> {
     /// The stream's name.
     pub fn name(&self) -> Name {
-        Name { key_hash: self.entry.tail.key_hash(), key: Some(self.entry.key.clone()) }
+        Name { key_hash: self.entry.tail.key_hash(), key: Some(self.entry.key().to_key()) }
     }
 
     /// The stream's number.
@@ -129,7 +129,7 @@ impl LivingRun<'_> {
             file: self.file.clone(),
             at: Some(self.offset + at),
             what: What::Window { len, unreadable },
-            lost: match self.entry.key.space {
+            lost: match self.entry.key().space {
                 BODIES => Lost::Linked(self.links.names_of(self.uid(), from..from + len)),
                 _ => Lost::Bytes { name: self.name(), from, to: Some(from + len) },
             },

@@ -1,156 +1,225 @@
 //! The names of a shard, found by key in a time that does not grow with their number, and listed in order.
 //!
-//! Invariant: both halves hold the same keys, each key's bytes being stored once. Lives on: the owner's shard.
+//! Both ways lead to the same cards. What finds them is cut into parts that grow one at a time: making room in one table
+//! of millions would hold the shard up for as long as it takes to look at all of them.
+//! Invariant: both halves hold the same cards. Lives on: the owner's shard.
 
-use crate::storage::placement::Key;
-use std::collections::{BTreeSet, HashMap};
-use std::hash::{BuildHasher, Hasher};
+use super::card::Card;
+use crate::storage::placement::KeyRef;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+use std::borrow::Borrow;
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::ops::Bound;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// See the module.
-pub struct Table<V> {
+pub struct Table<T> {
     /// A search in the order alone would touch a cold line of memory for every halving.
-    found: HashMap<Key, V, Seed>,
-    order: BTreeSet<Key>,
+    found: Box<[HashTable<Card<T>>]>,
+    order: BTreeSet<ByKey<T>>,
+    seed: u64,
 }
 
-impl<V> Table<V> {
+/// Parts of what finds cards: with millions of names, thousands in each.
+const PARTS: usize = 256;
+
+impl<T> Table<T> {
     /// An empty table. `seed` is nobody's to know, so that no row of names can be made to meet in one place.
     pub fn new(seed: u64) -> Self {
-        Table { found: HashMap::with_hasher(Seed(seed)), order: BTreeSet::new() }
+        Table { found: (0..PARTS).map(|_| HashTable::new()).collect(), order: BTreeSet::new(), seed }
     }
 
     /// Puts many names, each only once, into an empty table: quickest when they come in order.
-    pub fn fill(&mut self, names: impl ExactSizeIterator<Item = (Key, V)>) {
-        assert!(self.found.is_empty(), "a table is filled once");
-        let mut order = Vec::with_capacity(names.len());
-        self.found.reserve(names.len());
-        for (key, found) in names {
-            order.push(key.clone());
-            self.found.insert(key, found);
+    pub fn fill(&mut self, cards: Vec<Card<T>>) {
+        assert!(self.order.is_empty(), "a table is filled once");
+        let seed = self.seed;
+        for part in &mut self.found {
+            part.reserve(cards.len() / PARTS, |card| hash(seed, card.key()));
         }
+        for card in &cards {
+            let hash_of_it = hash(seed, card.key());
+            self.part(hash_of_it).insert_unique(hash_of_it, card.clone(), |card| hash(seed, card.key()));
+        }
+        let count = cards.len();
         // Sorts first, which costs little where most are in order, and then builds from the bottom.
-        self.order = BTreeSet::from_iter(order);
-        assert_eq!(self.order.len(), self.found.len(), "both halves hold the same keys");
+        self.order = cards.into_iter().map(ByKey).collect();
+        assert_eq!(self.order.len(), count, "each name comes once");
     }
 
-    /// What `key` stands for.
-    pub fn get(&self, key: &Key) -> Option<&V> {
-        self.found.get(key)
+    /// What is said of `key`.
+    pub fn get(&self, key: KeyRef<'_>) -> Option<&Card<T>> {
+        let hash = hash(self.seed, key);
+        self.found[place(hash)].find(hash, |card| card.key() == key)
     }
 
-    /// The same, to be changed.
-    pub fn get_mut(&mut self, key: &Key) -> Option<&mut V> {
-        self.found.get_mut(key)
-    }
-
-    /// Puts `key`; returns what it stood for before.
-    pub fn insert(&mut self, key: Key, found: V) -> Option<V> {
-        let before = self.found.insert(key.clone(), found);
-        if before.is_none() {
-            self.order.insert(key);
-        }
+    /// Has this be what is said of its name; returns what was said before.
+    pub fn insert(&mut self, card: Card<T>) -> Option<Card<T>> {
+        let seed = self.seed;
+        let hash_of_it = hash(seed, card.key());
+        let is_it = |other: &Card<T>| other.key() == card.key();
+        let before = match self.part(hash_of_it).entry(hash_of_it, is_it, |card| hash(seed, card.key())) {
+            Entry::Occupied(mut found) => Some(std::mem::replace(found.get_mut(), card.clone())),
+            Entry::Vacant(place) => {
+                place.insert(card.clone());
+                None
+            }
+        };
+        self.order.replace(ByKey(card));
         before
     }
 
     /// Takes `key` out.
-    pub fn remove(&mut self, key: &Key) {
-        if self.found.remove(key).is_some() {
-            self.order.remove(key);
+    pub fn remove(&mut self, key: KeyRef<'_>) {
+        let hash = hash(self.seed, key);
+        if let Ok(found) = self.part(hash).find_entry(hash, |card| card.key() == key) {
+            found.remove();
+            self.order.remove(&key as &dyn Keyed);
         }
     }
 
     /// All from `from` on, in order.
-    pub fn range(&self, from: Bound<Key>) -> impl Iterator<Item = (&Key, &V)> {
-        let keys = self.order.range((from, Bound::Unbounded));
-        keys.map(|key| (key, self.found.get(key).expect("both halves hold the same keys")))
+    pub fn range(&self, from: Bound<KeyRef<'_>>) -> impl Iterator<Item = &Card<T>> {
+        let from = from.as_ref().map(|key| key as &dyn Keyed);
+        self.order.range::<dyn Keyed, _>((from, Bound::Unbounded)).map(|card| &card.0)
     }
 
     /// How many.
     pub fn len(&self) -> usize {
-        self.found.len()
+        self.order.len()
+    }
+
+    fn part(&mut self, hash: u64) -> &mut HashTable<Card<T>> {
+        &mut self.found[place(hash)]
     }
 }
 
-/// Hashes keys: a fifth of the time that the standard hasher takes.
-struct Seed(u64);
+/// A fifth of the time that the standard hasher takes.
+fn hash(seed: u64, key: KeyRef<'_>) -> u64 {
+    xxh3_64_with_seed(key.bytes, seed ^ u64::from(key.space))
+}
 
-/// See [`Seed`].
-struct Mixed(u64);
+/// The part for a hash. By bits that a part of few thousand cards does not use itself, which are the lowest and highest.
+fn place(hash: u64) -> usize {
+    (hash >> 40) as usize % PARTS
+}
 
-impl BuildHasher for Seed {
-    type Hasher = Mixed;
-    fn build_hasher(&self) -> Mixed {
-        Mixed(self.0)
+/// A card in the order of its key.
+struct ByKey<T>(Card<T>);
+
+/// What has a place in the order: a card, or the key that is looked for.
+trait Keyed {
+    fn key(&self) -> KeyRef<'_>;
+}
+
+impl<T> Keyed for ByKey<T> {
+    fn key(&self) -> KeyRef<'_> {
+        self.0.key()
     }
 }
 
-impl Hasher for Mixed {
-    fn write(&mut self, bytes: &[u8]) {
-        self.0 = xxh3_64_with_seed(bytes, self.0);
-    }
-
-    // A space and a length: where they differ so does the seed of what follows.
-    fn write_u8(&mut self, value: u8) {
-        self.0 = self.0.rotate_left(8) ^ u64::from(value);
-    }
-
-    fn write_usize(&mut self, value: usize) {
-        self.0 = self.0.rotate_left(8) ^ value as u64;
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
+impl Keyed for KeyRef<'_> {
+    fn key(&self) -> KeyRef<'_> {
+        *self
     }
 }
+
+impl<'a, T: 'a> Borrow<dyn Keyed + 'a> for ByKey<T> {
+    fn borrow(&self) -> &(dyn Keyed + 'a) {
+        self
+    }
+}
+
+impl Ord for dyn Keyed + '_ {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.key().cmp(&other.key())
+    }
+}
+
+impl PartialOrd for dyn Keyed + '_ {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for dyn Keyed + '_ {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for dyn Keyed + '_ {}
+
+impl<T> Ord for ByKey<T> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.key().cmp(&other.key())
+    }
+}
+
+impl<T> PartialOrd for ByKey<T> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<T> PartialEq for ByKey<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl<T> Eq for ByKey<T> {}
 
 #[cfg(test)]
 mod tests {
-    use super::super::Found;
     use super::*;
-    use crate::storage::Ticket;
+    use crate::storage::Key;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
-    fn keys(table: &Table<Found>, from: Bound<Key>) -> Vec<(Key, Ticket)> {
-        table.range(from).map(|(key, found)| (key.clone(), found.ticket)).collect()
+    fn card(key: &Key, number: usize) -> Card<usize> {
+        Card::new(key.as_ref(), b"beside", number)
+    }
+
+    fn keys(table: &Table<usize>, from: Bound<KeyRef<'_>>) -> Vec<(Key, usize)> {
+        table.range(from).map(|card| (card.key().to_key(), **card)).collect()
     }
 
     proptest! {
-        /// Catches a key that stays in one half, and one that is listed twice or out of order.
+        /// Catches a name that stays in one half, one that is listed twice or out of order, and an old card that is
+        /// still listed.
         #[test]
         fn it_is_an_ordered_map(actions in proptest::collection::vec((0u8..3, 0u8..20, 0u8..2), 0..100)) {
-            let (mut table, mut model) = (Table::<Found>::new(0x5eed), BTreeMap::new());
+            let (mut table, mut model) = (Table::<usize>::new(0x5eed), BTreeMap::new());
             for (number, (action, name, space)) in actions.into_iter().enumerate() {
-                let (key, ticket) = (Key::new(space, &[name]), Ticket(number as u64));
+                let key = Key::new(space, &[name]);
                 if action == 0 {
-                    table.remove(&key);
+                    table.remove(key.as_ref());
                     model.remove(&key);
                 } else {
-                    let before = table.insert(key.clone(), Found { entry: None, ticket });
-                    prop_assert_eq!(before.map(|found| found.ticket), model.insert(key.clone(), ticket));
-                    table.get_mut(&key).expect("just put").ticket.0 += 1000;
-                    model.get_mut(&key).expect("just put").0 += 1000;
+                    let before = table.insert(card(&key, number));
+                    prop_assert_eq!(before.map(|card| *card), model.insert(key.clone(), number));
                 }
-                prop_assert_eq!(table.get(&key).map(|found| found.ticket), model.get(&key).copied());
+                prop_assert_eq!(table.get(key.as_ref()).map(|card| **card), model.get(&key).copied());
                 prop_assert_eq!(table.len(), model.len());
                 let all: Vec<_> = model.clone().into_iter().collect();
                 prop_assert_eq!(keys(&table, Bound::Unbounded), all);
-                let above: Vec<_> = model.range((Bound::Excluded(&key), Bound::Unbounded)).collect();
-                prop_assert!(keys(&table, Bound::Excluded(key.clone())).iter().map(|(k, t)| (k, t)).eq(above));
+                let above = model.range((Bound::Excluded(&key), Bound::Unbounded));
+                let above: Vec<_> = above.map(|(key, number)| (key.clone(), *number)).collect();
+                prop_assert_eq!(keys(&table, Bound::Excluded(key.as_ref())), above);
             }
         }
 
         /// Catches a name that is lost when all come at once, in whatever order.
         #[test]
         fn filled_at_once_it_is_the_same(names in proptest::collection::hash_set(any::<[u8; 2]>(), 0..300)) {
-            let row = || names.iter().map(|name| (Key::new(1, name), Found::default()));
-            let (mut filled, mut model) = (Table::<Found>::new(1), BTreeMap::new());
-            filled.fill(row());
-            model.extend(row().map(|(key, found)| (key, found.ticket)));
+            let row: Vec<_> = names.iter().map(|name| Key::new(1, name)).collect();
+            let (mut filled, mut model) = (Table::<usize>::new(1), BTreeMap::new());
+            filled.fill(row.iter().enumerate().map(|(number, key)| card(key, number)).collect());
+            model.extend(row.iter().enumerate().map(|(number, key)| (key.clone(), number)));
             prop_assert_eq!(keys(&filled, Bound::Unbounded), model.into_iter().collect::<Vec<_>>());
-            prop_assert!(row().all(|(key, _)| filled.get(&key).is_some()));
+            prop_assert!(row.iter().all(|key| filled.get(key.as_ref()).is_some()));
         }
     }
 }

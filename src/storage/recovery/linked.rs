@@ -10,9 +10,9 @@
 
 use super::super::body::{BODIES, Body};
 use super::super::journal::link::{LinkRecord, PartAt};
-use super::super::links::{Link, Part};
+use super::super::links::{Content, Link, Part};
 use super::super::names::Ticket;
-use super::super::placement::{COMPANION, Key, owner_of};
+use super::super::placement::{COMPANION, Key, KeyRef, owner_of};
 use super::super::tail::Tail;
 use super::super::tally::Tally;
 use super::Owned;
@@ -23,19 +23,19 @@ use std::sync::Arc;
 /// Puts links together, once names are; leaves out bodies that none of them needs.
 pub fn settle_links(facts: &mut Facts, owned: &mut Owned, tally: &Tally) {
     let shards = owned.names.len();
-    let entries = owned.names.iter().flatten().filter(|entry| entry.key.space == BODIES);
+    let entries = owned.names.iter().flatten().filter(|entry| entry.key().space == BODIES);
     let mut bodies: Bodies = entries
         .map(|entry| {
-            (entry.tail.uid(), Found { tail: entry.tail.clone(), key: entry.key.clone(), body: None })
+            (entry.tail.uid(), Found { tail: entry.tail.clone(), key: entry.key().to_key(), body: None })
         })
         .collect();
     let lossy = facts.has_losses();
     for ready in std::mem::take(&mut facts.ready) {
         // Most are like that. What is not is looked at like everything else.
         match ready.make(owned, &mut bodies) {
-            Ok((key, link)) => {
-                tally.take_name(key.space, u64::MAX);
-                owned.links[owner_of(key.hash(), shards).index()].push((key, link));
+            Ok(link) => {
+                tally.take_name(link.key().space, u64::MAX);
+                owned.links[owner_of(link.key().hash(), shards).index()].push(link);
             }
             Err(ready) => {
                 let (key, fact) = ready.into_fact();
@@ -73,7 +73,7 @@ pub fn settle_links(facts: &mut Facts, owned: &mut Owned, tally: &Tally) {
         }
         tally.take_name(key.space, u64::MAX);
         let link = make(link, owned, &mut bodies);
-        owned.links[owner].push((key, link));
+        owned.links[owner].push(link);
     }
     if !lossy {
         leave_out(owned, &bodies, tally);
@@ -104,13 +104,13 @@ impl ReadyLink {
     }
 
     /// The link, unless bodies are missing.
-    fn make(self, owned: &Owned, bodies: &mut Bodies) -> Result<(Key, Arc<Link>), Self> {
+    fn make(self, owned: &Owned, bodies: &mut Bodies) -> Result<Link, Self> {
         if !self.parts.iter().all(|part| part_is_there(part, bodies)) {
             return Err(self);
         }
         let parts = self.parts.iter().filter_map(|part| part_of(*part, owned, bodies)).collect();
         let ReadyLink { key, version, created_ms, attributes, .. } = self;
-        Ok((key, Arc::new(Link { version, created_ms, attributes, parts })))
+        Ok(Link::new(key.as_ref(), &attributes, Content { version, created_ms, parts }))
     }
 
     fn into_fact(self) -> (Key, LinkFact) {
@@ -157,10 +157,10 @@ fn is_damage(fact: &LinkFact, bodies: &Bodies, owned: &Owned, lossy: bool) -> bo
     fact.link.parts.iter().filter(|part| !part_is_there(part, bodies)).any(damaged)
 }
 
-fn make(link: LinkRecord<'static>, owned: &Owned, bodies: &mut Bodies) -> Arc<Link> {
-    let parts = link.parts.into_iter().filter_map(|part| part_of(part, owned, bodies)).collect();
-    let (version, created_ms) = (link.version, link.created_ms);
-    Arc::new(Link { version, created_ms, attributes: link.attributes.into_owned().into(), parts })
+fn make(link: LinkRecord<'static>, owned: &Owned, bodies: &mut Bodies) -> Link {
+    let parts = link.parts.iter().copied().filter_map(|part| part_of(part, owned, bodies)).collect();
+    let LinkRecord { version, created_ms, space, key, attributes, .. } = link;
+    Link::new(KeyRef { space, bytes: &key }, &attributes, Content { version, created_ms, parts })
 }
 
 /// A part; none without a body, which belongs to a name that is refused.
@@ -177,7 +177,7 @@ fn leave_out(owned: &mut Owned, bodies: &Bodies, tally: &Tally) {
     let is_needed = |uid: u64| bodies.get(&uid).is_none_or(|found| found.body.is_some());
     for names in &mut owned.names {
         names.retain(|entry| {
-            let stays = entry.key.space != BODIES || is_needed(entry.tail.uid());
+            let stays = entry.key().space != BODIES || is_needed(entry.tail.uid());
             if !stays {
                 tally.uncount(entry);
                 for run in entry.tail.runs().iter() {

@@ -65,7 +65,7 @@ impl Moved<'_> {
         };
         let links = std::mem::take(&mut owned.links);
         for (shard, (names, links)) in owned.names.iter_mut().zip(&links).enumerate() {
-            names.sort_by(|a, b| a.key.cmp(&b.key));
+            names.sort_by(|a, b| a.key().cmp(&b.key()));
             let log = LogId(shard as u16);
             let mut writer = PartWriter::new(self.place.clone(), log, self.boot, self.next_chunk(log)?);
             for entry in names.iter() {
@@ -75,8 +75,8 @@ impl Moved<'_> {
                     self.write_chunk(&mut writer)?;
                 }
             }
-            for (key, link) in links {
-                writer.add_link(key, link);
+            for link in links {
+                writer.add_link(link);
                 if writer.has_chunk() {
                     self.write_chunk(&mut writer)?;
                 }

@@ -13,8 +13,8 @@ use super::super::journal::link::LinkRecord;
 use super::super::journal::record::{self, Mark, Record};
 use super::super::journal::scan::{Expect, Found, scan};
 use super::super::journal::snapshot::{Piece, Runs, Snapshot};
-use super::super::names::Entry;
-use super::super::placement::{Key, owner_of};
+use super::super::names::{Entry, Stream};
+use super::super::placement::{KeyRef, owner_of};
 use super::super::tail::{Placed, Tail};
 use super::super::tally::Tally;
 use super::finding::{Finding, LostRecords};
@@ -255,13 +255,9 @@ impl Reader<'_> {
             segment.claim(len);
         }
         tail.recover(len, end, at_ms);
-        Some(Entry {
-            key: Key { space: snapshot.space, bytes: (&*snapshot.key).into() },
-            attributes: snapshot.attributes.to_vec().into(),
-            created_ms: snapshot.created_ms,
-            home: snapshot.home,
-            tail: Arc::new(tail),
-        })
+        let Snapshot { space, created_ms, home, ref key, ref attributes, .. } = *snapshot;
+        let stream = Stream { created_ms, home, tail: Arc::new(tail) };
+        Some(Entry::new(KeyRef { space, bytes: key }, attributes, stream))
     }
 }
 
