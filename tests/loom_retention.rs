@@ -2,8 +2,6 @@
 
 mod common;
 
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::{Conn, Daemon, End, Live, Producer, Setup, bytes_of, eventually, head, json_of, post, request};
@@ -189,38 +187,4 @@ fn what_goes_makes_room_under_the_quota() {
     eventually("there is room", || (post(daemon.loom(), "c", b"x").status == 201).then_some(()));
     assert_eq!(ids(&daemon), ["b", "c"]);
     request(daemon.loom(), "DELETE", "/stream/b", &[], b"").expect(204);
-}
-
-/// What the files in a directory take, by the file system's books.
-fn blocks(folder: &Path) -> u64 {
-    let entries = std::fs::read_dir(folder).expect("a directory").map(|entry| entry.expect("an entry"));
-    // A file that goes while we look takes nothing.
-    let found = entries.filter_map(|entry| Some((entry.path(), entry.metadata().ok()?)));
-    found.map(|(path, file)| if file.is_dir() { blocks(&path) } else { file.blocks() * 512 }).sum()
-}
-
-#[test]
-fn however_much_comes_and_goes_the_disk_holds_what_is_there() {
-    const LIMIT: u64 = 32 << 20;
-    const SEGMENT: u64 = 16 << 20;
-    let daemon = kept("max_bytes = \"32MiB\"").durability("cache").shards(1).start();
-    let body = bytes_of(1, 1 << 20);
-    let mut written = 0;
-    for number in 0u64.. {
-        if written >= 5 * LIMIT {
-            break;
-        }
-        // From 32 KiB to the whole, in an order that is the same in every run.
-        let len = (body.len() as u64 >> (number * 7 % 6)) as usize;
-        post(daemon.loom(), &format!("s{number}"), &body[..len]).expect(201).whole();
-        written += len as u64;
-        if number % 5 == 4 {
-            request(daemon.loom(), "DELETE", &format!("/stream/s{}", number - 3), &[], b"");
-        }
-    }
-    // A segment that is being filled, the next one, a journal of each; and what is dead may be a sixth of what lives.
-    let most = LIMIT + LIMIT / 6 + 4 * SEGMENT;
-    eventually("the disk holds no more than that", || (blocks(&daemon.data_dir()) <= most).then_some(()));
-    let live = daemon.metrics().sum("millpond_stream_bytes");
-    assert!(live > 0.5 * LIMIT as f64 && live <= LIMIT as f64, "{live} bytes live");
 }

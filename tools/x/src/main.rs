@@ -1,5 +1,6 @@
 //! The task runner: `cargo x TASK`. Each task is a few commands, so that people and CI run the same ones.
 
+mod churn;
 mod cpu;
 mod crash;
 mod daemon;
@@ -22,6 +23,7 @@ usage: cargo x TASK
   smoke             one round over a release daemon: write, read, kill -9, start again, read again
   soak [MINUTES]    the same under random sizes and kills, 10 minutes unless told
   soak crash        the crash test with 2,000 kills, and its record
+  soak churn [GIB]  streams that come and go, many times what may be there at once, and its record
   perf list         the measured scenarios and their options
   perf SCENARIO     measures one over a release daemon";
 
@@ -51,6 +53,7 @@ fn run(words: &[&str]) -> Result<(), String> {
             soak::rounds(&root(), Duration::ZERO).map_err(|why| why.to_string())
         }
         ["soak"] => run(&["soak", "10"]),
+        ["soak", "churn", words @ ..] => churn::run(&root(), words),
         ["soak", "crash", words @ ..] => crash::run(&root(), words),
         ["soak", minutes] => {
             let minutes: u64 = minutes.parse().map_err(|_| format!("{minutes:?} is no number of minutes"))?;

@@ -3,14 +3,17 @@
 //! Invariant: a run that found a wrong byte leaves no record; one that missed a limit leaves it and fails.
 
 mod fanout;
+pub mod fill;
 mod hop;
 mod idle;
+mod list_names;
 mod logpipe;
 pub mod machine;
 pub mod options;
 mod paired;
 mod plot;
 pub mod record;
+mod restart;
 
 use std::{io, path::Path};
 
@@ -99,6 +102,16 @@ const SCENARIOS: &[Scenario] = &[
         name: "cold",
         about: "small answers beside a reader of 1 GiB that is not in memory, against nginx",
         run: Run::Paired("The neighbour of a cold read", paired::cold::neighbour),
+    },
+    Scenario {
+        name: "restart",
+        about: "how soon a daemon serves that has a million names, after an orderly stop and after SIGKILL",
+        run: Run::Alone(restart::run),
+    },
+    Scenario {
+        name: "list-names",
+        about: "what a page of a listing costs among a million names",
+        run: Run::Alone(list_names::run),
     },
 ];
 

@@ -13,6 +13,7 @@ options of `cargo x perf SCENARIO`:
   --seconds N     length of a round (fanout, idle, paired scenarios)
   --case TEXT     only the cases whose names hold this (paired scenarios)
   --bytes SIZE    length of the stream, such as 1GiB (logpipe)
+  --names N       how many names there are (restart, list-names)
   --log FILE      log text to send, instead of what the run collects (logpipe)";
 
 /// How a run is made.
@@ -25,6 +26,7 @@ pub struct Options {
     pub bytes: Option<u64>,
     pub log: Option<PathBuf>,
     pub case: Option<String>,
+    pub names: Option<u64>,
 }
 
 impl Options {
@@ -40,6 +42,7 @@ impl Options {
                 "--rounds" => options.rounds = Some(positive(value()?)?),
                 "--seconds" => options.seconds = Some(positive(value()?)?.into()),
                 "--bytes" => options.bytes = Some(size(value()?)?),
+                "--names" => options.names = Some(positive(value()?)?.into()),
                 "--log" => options.log = Some(value()?.into()),
                 "--case" => options.case = Some(value()?.into()),
                 _ => return Err(format!("{word:?} is not understood\n{USAGE}")),
