@@ -25,7 +25,7 @@ use listen::Bound;
 use serving::{Handout, Mailboxes, Parts};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
@@ -132,6 +132,7 @@ fn start(config: Config, shards: usize, bound: Vec<Bound>) -> Result<Started, St
     let images =
         Store::open_all(&disk, &config.data_dir, &options).map_err(|error| explain(&config, &error))?;
     memory::give_back();
+    let fifo_dir = fifo_dir(&config);
     let control = Control::new(Arc::new(config));
     let metrics: Vec<_> = (0..shards).map(|_| Arc::new(ShardMetrics::default())).collect();
     let vitals: Vec<_> = (0..shards).map(|_| Arc::new(Vitals::default())).collect();
@@ -143,6 +144,7 @@ fn start(config: Config, shards: usize, bound: Vec<Bound>) -> Result<Started, St
         sockets,
         control: control.clone(),
         accounts: accounts.clone(),
+        fifo_dir: fifo_dir.clone(),
         metrics: metrics.clone(),
         vitals: vitals.clone(),
         serves: serves.clone(),
@@ -158,6 +160,19 @@ fn start(config: Config, shards: usize, bound: Vec<Bound>) -> Result<Started, St
         }
     }
     Ok(Started { running, control, accounts })
+}
+
+/// Where FIFOs are made: as configured; else where the system keeps what lives as long as it runs; else a directory of
+/// this process alone, whose FIFOs no later one finds.
+fn fifo_dir(config: &Config) -> PathBuf {
+    let of_user = || {
+        let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+        runtime.filter(|dir| dir.is_absolute() && dir.is_dir()).map(|dir| dir.join("millpond"))
+    };
+    let configured = config.serpentine.fifo_dir.clone();
+    let of_system = || rustix::process::geteuid().is_root().then(|| PathBuf::from("/run/millpond"));
+    let of_process = || std::env::temp_dir().join(format!("millpond-{}", std::process::id()));
+    configured.or_else(of_system).or_else(of_user).unwrap_or_else(of_process)
 }
 
 /// The accounts of vblob that were bound.

@@ -362,10 +362,13 @@ impl Rules<'_, '_> {
                 fits,
                 key,
                 quoted(dir.display()),
-                "longer than 127 bytes",
-                "a path of at most 127 bytes",
+                "too long for FIFOs in it",
+                "a path of at most 94 bytes",
             );
             self.absolute(key, dir);
+            let plain = !dir.as_os_str().as_bytes().iter().any(|byte| matches!(byte, b'%' | b'?' | b'#'));
+            let problem = "containerd reads such a path as a URL";
+            self.demand(plain, key, quoted(dir.display()), problem, "a path without %, ? and #");
         }
         self.absolute("serpentine.containerd_socket", &serpentine.containerd_socket);
         for path in serpentine.backends.values() {
@@ -491,5 +494,5 @@ const HEADER_MIN: ByteSize = ByteSize::kib(1);
 const HEADER_MAX: ByteSize = ByteSize::mib(1);
 /// `TCP_CA_NAME_MAX` is 16 with its terminating zero.
 const CONGESTION_BYTES_MAX: usize = 15;
-/// Paths up to this length are announced with one length byte, which every client can read.
-const FIFO_DIR_BYTES_MAX: usize = 127;
+/// Paths of up to 127 bytes are announced with one byte of length, which every client can read; a FIFO's name has 32.
+const FIFO_DIR_BYTES_MAX: usize = 127 - 1 - 32;

@@ -25,12 +25,14 @@ use crate::runtime::ring::{self, socket::Socket};
 use crate::runtime::{Shard, ShardId, preflight, shard, timer};
 use crate::service::blob::{self, Blobs};
 use crate::service::broker::{self, Broker};
+use crate::service::output::Outputs;
 use crate::service::registry::{self, Registry};
 use crate::service::stream::{self, Keeper, Keepers, Streams};
 use crate::storage::{Health, ShardImage, Store};
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::future::Future;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
@@ -57,6 +59,8 @@ pub struct Parts {
     pub control: Arc<Control>,
     /// The accounts of vblob.
     pub accounts: Arc<Accounts>,
+    /// Where FIFOs of process output are made.
+    pub fifo_dir: PathBuf,
     /// All shards' metrics.
     pub metrics: Vec<Arc<ShardMetrics>>,
     /// All shards' vitals.
@@ -154,9 +158,13 @@ pub async fn serve(parts: Parts, unparks: Vec<Arc<Unpark>>) {
     let doors = Doors::new(&config, &shard, metrics.clone());
     // Health is asked for above all when the dialects are full or draining: it has doors of its own.
     let side_doors = Doors::for_admin(&config, metrics.clone());
+    let outputs = Outputs::start(streams.clone(), parts.fifo_dir, metrics.clone());
+    if config.serpentine.enabled {
+        outputs.adopt().await;
+    }
     let serpentine: Vec<_> = serpentine::Settings::of_all(&config)
         .into_iter()
-        .map(|settings| Rc::new(Serpentine::new(settings, metrics.clone())))
+        .map(|settings| Rc::new(Serpentine::new(outputs.clone(), settings, metrics.clone())))
         .collect();
     let proxies: Vec<_> = forwards(&config, &metrics);
     let mut seen: HashMap<&str, usize> = HashMap::new();
@@ -206,6 +214,7 @@ pub async fn serve(parts: Parts, unparks: Vec<Arc<Unpark>>) {
     }
     doors.cut.close();
     doors.gate.closed().await;
+    outputs.stop().await;
     streams.drain().await;
     blobs.drain().await;
     store.finish(Duration::from(config.drain_timeout) + LAST_CHECKPOINT).await;

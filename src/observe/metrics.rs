@@ -75,6 +75,16 @@ shard_metrics! {
     joined_open: ByDialect<Gauge>,
     /// Connections closed because nobody answered behind us.
     dials_failed: ByDialect<Counter>,
+    /// FIFOs of process output that are read now.
+    outputs_open: Gauge,
+    /// FIFOs that the start found and reads on.
+    outputs_adopted: Counter,
+    /// Bytes that processes wrote into FIFOs.
+    output_bytes: Counter,
+    /// Bytes of output that a slow client did not get, or that the store did not take.
+    output_dropped_bytes: Counter,
+    /// Time that a writer had to wait for a slow client.
+    output_blocked: Histogram,
     /// Streams that there are.
     streams: Gauge,
     /// Bytes that they have.

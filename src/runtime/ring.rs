@@ -11,6 +11,7 @@
 pub mod accept;
 pub mod buffers;
 pub mod dial;
+pub mod fifo;
 pub mod poll;
 pub mod recv;
 pub mod send;

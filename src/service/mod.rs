@@ -6,6 +6,7 @@
 pub mod blob;
 pub mod broker;
 pub mod outflow;
+pub mod output;
 pub mod owner;
 pub mod proxy;
 pub mod registry;

@@ -154,6 +154,13 @@ impl Setup {
         ];
         let others: String = served
             .map(|(dialect, section)| match section {
+                // A FIFO directory of its own, as short as paths to sockets and FIFOs have to be.
+                Some(lines) if dialect == "serpentine" && !lines.contains("fifo_dir") => {
+                    format!(
+                        "[{dialect}]\nlisten = \"127.0.0.1:0\"\nfifo_dir = \"{}\"\n{lines}",
+                        fifos(data_dir).display()
+                    )
+                }
                 Some(lines) => format!("[{dialect}]\nlisten = \"127.0.0.1:0\"\n{lines}"),
                 None => format!("[{dialect}]\nenabled = false\n"),
             })
@@ -452,6 +459,11 @@ fn sweep(base: &Path) {
             let _ = fs::remove_dir_all(entry.path());
         }
     }
+}
+
+/// Where a daemon with this data directory makes FIFOs.
+pub fn fifos(data_dir: &Path) -> PathBuf {
+    data_dir.parent().expect("it lies in the test's directory").join("f")
 }
 
 /// Starts `millpond serve`.

@@ -5,6 +5,7 @@
 //! | kind | what follows | in |
 //! |---|---|---|
 //! | 0 | everything to and from the socket behind us, containerd's by default | [`crate::service::proxy`] |
+//! | 1 | one byte of length and the path of a FIFO; then what processes write to it, until all have closed it | [`output`] |
 //! | anything else | the connection is closed | |
 //!
 //! Whoever speaks to containerd is root on its host: the preamble keeps out browsers and strays, nobody else. Hence
@@ -14,14 +15,22 @@
 //! * a beginning that is wrong closes the connection at its first wrong byte, and one that never becomes whole after
 //!   `handshake_timeout`: it waited for 13 bytes, for ever;
 //! * a reset on one side is passed on as a reset, behind the bytes that came before it;
+//! * the FIFO has mode 0600, in a directory of mode 0700, is open before its path is told, and never stays behind;
+//! * output is kept: it is the stream `serpentine/<file>` as well, and the client that asked for it is one reader of it;
+//! * a client that is gone, by a reset, a failed write or dead keepalives, holds nobody up: what comes then goes into the
+//!   stream alone. One that merely says nothing more goes on receiving, as it did;
+//! * what a client sends is read and dropped, so that the end of the output is not lost to a reset;
 //! * descriptors that run out pause accepting: it ended.
 //!
 //! Lives on: the connection's shard.
+
+mod output;
 
 use crate::config::{self, Config};
 use crate::net::frame;
 use crate::observe::metrics::{Dialect, ShardMetrics};
 use crate::runtime::shard;
+use crate::service::output::{Outputs, Policy};
 use crate::service::proxy::{self, Flow, Socket, Target};
 use std::path::Path;
 use std::rc::Rc;
@@ -30,6 +39,8 @@ use std::time::Duration;
 
 /// The kind that leads to the socket behind us.
 const PROXY: u8 = 0;
+/// The kind that gets the output of processes.
+const OUTPUT: u8 = 1;
 
 /// What the configuration says about one listener.
 #[derive(Clone, Debug)]
@@ -40,6 +51,8 @@ pub struct Settings {
     pub backend: Target,
     /// Who may connect to a unix listener; none is whoever the file mode lets in.
     pub allow_uids: Vec<u32>,
+    /// What happens while a client of an output is slow.
+    pub output: Policy,
     /// How long the preamble may take.
     pub handshake_timeout: Duration,
     /// How long one direction outlives the other at rest; `None` is for ever.
@@ -56,6 +69,11 @@ impl Settings {
             kinds: kinds.to_owned(),
             backend: Target::Unix(backend.to_owned()),
             allow_uids: section.allow_uids.clone(),
+            output: match section.output {
+                config::Output::Block => Policy::Block,
+                config::Output::Spool => Policy::Spool,
+                config::Output::DropOldest => Policy::DropOldest,
+            },
             handshake_timeout: section.handshake_timeout.into(),
             linger: Some(section.linger.into()).filter(|linger: &Duration| !linger.is_zero()),
             congestion: config.net.loopback_congestion.clone(),
@@ -71,15 +89,16 @@ impl Settings {
 
 /// The dialect at one listener of one shard.
 pub struct Serpentine {
+    outputs: Rc<Outputs>,
     settings: Settings,
     flow: Flow,
 }
 
 impl Serpentine {
     /// Serves as `settings` say.
-    pub fn new(settings: Settings, metrics: Arc<ShardMetrics>) -> Self {
+    pub fn new(outputs: Rc<Outputs>, settings: Settings, metrics: Arc<ShardMetrics>) -> Self {
         let flow = Flow { dialect: Dialect::Serpentine, metrics, linger: settings.linger };
-        Serpentine { settings, flow }
+        Serpentine { outputs, settings, flow }
     }
 
     /// Serves one connection until it ends.
@@ -92,6 +111,7 @@ impl Serpentine {
             Ok(PROXY) if self.serves(PROXY) => {
                 proxy::forward(&client, &self.settings.backend, &self.settings.congestion, &self.flow).await;
             }
+            Ok(OUTPUT) if self.serves(OUTPUT) => output::output(&self, &client).await,
             Ok(kind) => tracing::info!(kind, "a kind that is not served here"),
             Err(refused) => {
                 self.flow.metrics.handshakes_refused.inc();

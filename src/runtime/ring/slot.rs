@@ -13,6 +13,7 @@ use crate::runtime::file::os::OsFile;
 use slab::Slab;
 use std::cell::RefCell;
 use std::future::Future;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -43,6 +44,8 @@ pub enum Keep {
     Outgoing(Box<Outgoing>),
     /// A file being synced.
     File(Arc<OsFile>),
+    /// Anything else to poll.
+    Descriptor(Rc<OwnedFd>),
 }
 
 /// Where the completions of a multishot operation go. Called between tasks, so it may not await; it gets each

@@ -95,6 +95,11 @@ impl Producer {
         &self.desk.id
     }
 
+    /// The stream's bytes.
+    pub fn tail(&self) -> &Arc<Tail> {
+        &self.desk.tail
+    }
+
     /// The epoch in which it appends.
     pub fn epoch(&self) -> u64 {
         self.desk.epoch

@@ -154,6 +154,11 @@ impl Streams {
         self.metrics.mailbox_lanes_full.add(counts.full.value() - self.metrics.mailbox_lanes_full.value());
     }
 
+    /// Where this shard counts.
+    pub fn metrics(&self) -> &ShardMetrics {
+        &self.metrics
+    }
+
     fn post(&self) -> &Post<Ask, Answer> {
         self.post.get().expect("set at the start")
     }
