@@ -28,6 +28,8 @@ pub struct Setup {
     pub core: Option<usize>,
     /// Who else listens, on ports of the kernel's choice.
     pub dialects: &'static [&'static str],
+    /// A configuration file, for what neither flags nor variables can say.
+    pub config: Option<PathBuf>,
     /// Further keys of the configuration, as `MILLPOND_…` variables, and their values.
     pub keys: &'static [(&'static str, &'static str)],
 }
@@ -43,6 +45,7 @@ impl Setup {
             loom: "127.0.0.1:0".into(),
             core: None,
             dialects: &[],
+            config: None,
             keys: &[],
         }
     }
@@ -78,6 +81,9 @@ impl Setup {
             if is_wanted {
                 command.env(format!("{section}_LISTEN"), "127.0.0.1:0");
             }
+        }
+        if let Some(config) = &self.config {
+            command.arg("--config").arg(config);
         }
         command.envs(self.keys.iter().copied());
         command

@@ -99,6 +99,16 @@ const SCENARIOS: &[Scenario] = &[
         run: Run::Paired("Reading long streams, each as it comes", paired::read::host),
     },
     Scenario {
+        name: "joined",
+        about: "bytes through [[proxy]] on 1, 4 and 16 connections, against HAProxy (splice), nginx stream and socat",
+        run: Run::Paired("Joined sockets, bulk", paired::joined::bulk),
+    },
+    Scenario {
+        name: "joined-messages",
+        about: "messages of 100 B and 4 KiB through [[proxy]] and back, against HAProxy (splice), nginx stream and socat",
+        run: Run::Paired("Joined sockets, messages", paired::joined::messages),
+    },
+    Scenario {
         name: "cold",
         about: "small answers beside a reader of 1 GiB that is not in memory, against nginx",
         run: Run::Paired("The neighbour of a cold read", paired::cold::neighbour),

@@ -14,6 +14,7 @@ pub mod append;
 mod ceilings;
 pub mod cold;
 mod gale;
+pub mod joined;
 pub mod peer;
 pub mod read;
 pub mod small;

@@ -105,14 +105,7 @@ pub fn nginx(bench: &Bench<'_>, folder: &Path, congestion: Option<&str>) -> io::
     // It tells of the sockets it inherits.
     command.arg("-p").arg(folder).arg("-c").arg(&file).stderr(Stdio::null());
     command.env("NGINX", sockets.iter().map(|socket| format!("{};", socket.as_raw_fd())).collect::<String>());
-    let mut nginx = Peer::start(&mut command, "nginx", addresses)?;
-    // Its sockets take connections before it has a worker, whose time is what counts.
-    let started = Instant::now();
-    while nginx.pids.len() < 2 && started.elapsed() < PATIENCE {
-        pass(LOOK);
-        nginx.pids = family(nginx.child.id())?;
-    }
-    Ok(nginx)
+    with_worker(Peer::start(&mut command, "nginx", addresses)?)
 }
 
 /// redis over `folder`, with this `appendfsync`.
@@ -135,6 +128,52 @@ pub fn nats(bench: &Bench<'_>, folder: &Path) -> io::Result<Peer> {
     command.arg("-c").arg(bench.peer_file("nats.conf")).args(["-p", port, "-sd"]).arg(folder);
     command.env("GOMAXPROCS", "1").stderr(Stdio::null());
     Peer::start(&mut command, "nats-server", vec![address])
+}
+
+/// A proxy of this name that joins its address to `backend`.
+pub fn proxy(bench: &Bench<'_>, name: &str, folder: &Path, backend: &str) -> io::Result<Peer> {
+    let address = free_address()?;
+    let configured = |name: &str| {
+        let text = fs::read_to_string(bench.peer_file(name))?
+            .replace("127.0.0.1:18082", &address)
+            .replace("127.0.0.1:18083", backend);
+        let file = folder.join(name);
+        fs::write(&file, text).map(|()| file)
+    };
+    match name {
+        "HAProxy" => {
+            let mut command = Command::new("haproxy");
+            command.arg("-db").arg("-f").arg(configured("haproxy.cfg")?).stderr(Stdio::null());
+            Peer::start(&mut command, "haproxy", vec![address])
+        }
+        "nginx" => {
+            let mut command = Command::new("nginx");
+            command
+                .arg("-p")
+                .arg(folder)
+                .arg("-c")
+                .arg(configured("nginx-stream.conf")?)
+                .stderr(Stdio::null());
+            with_worker(Peer::start(&mut command, "nginx-light libnginx-mod-stream", vec![address])?)
+        }
+        _ => {
+            let (_, port) = address.rsplit_once(':').expect("a port");
+            let mut command = Command::new("socat");
+            command.arg(format!("TCP-LISTEN:{port},bind=127.0.0.1,fork,reuseaddr,backlog=1024"));
+            command.arg(format!("TCP:{backend}")).stderr(Stdio::null());
+            Peer::start(&mut command, "socat", vec![address])
+        }
+    }
+}
+
+/// nginx's sockets take connections before it has a worker, whose time is what counts.
+fn with_worker(mut nginx: Peer) -> io::Result<Peer> {
+    let started = Instant::now();
+    while nginx.pids.len() < 2 && started.elapsed() < PATIENCE {
+        pass(LOOK);
+        nginx.pids = family(nginx.child.id())?;
+    }
+    Ok(nginx)
 }
 
 /// A listening socket that a child may have, and as nginx expects it: it would wait in `accept` for ever otherwise.
