@@ -248,7 +248,7 @@ struct Looked {
 /// Writes all there is to write; what was seen meanwhile.
 fn write_all(daemon: &Daemon, options: &Options, scratch: &Scratch) -> io::Result<Vec<Looked>> {
     let (over, written) = (AtomicBool::new(false), AtomicU64::new(0));
-    let body: Vec<u8> = (0..SIZES.1).map(|at| (at * at >> 7) as u8).collect();
+    let body: Vec<u8> = (0..SIZES.1).map(|at| ((at * at) >> 7) as u8).collect();
     thread::scope(|scope| {
         let looker = scope.spawn(|| look(daemon, scratch, &written, &over));
         let writers: Vec<_> = (0..WRITERS)
@@ -281,7 +281,7 @@ fn write(address: &str, writer: u64, options: &Options, body: &[u8], written: &A
         let len = (SIZES.0 << (next(&mut random) % u64::from(doublings))) + next(&mut random) % SIZES.0;
         post(address, &format!("churn-{writer}-{number}"), &body[..len as usize])?;
         written.fetch_add(len, Ordering::Relaxed);
-        if number >= 8 && next(&mut random) % DELETED == 0 {
+        if number >= 8 && next(&mut random).is_multiple_of(DELETED) {
             let id = format!("churn-{writer}-{}", number - next(&mut random) % 8);
             match ask(address, &format!("DELETE /stream/{id}"), b"")?.0 {
                 204 | 404 => {}
