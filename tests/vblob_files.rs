@@ -272,7 +272,7 @@ fn what_was_answered_is_there_after_a_crash() {
     assert_eq!(get(daemon.vblob(), "/abc/twice").body, b"second");
     assert_eq!(sha256(&get(daemon.vblob(), "/abc/copy").whole().body), sha256(&large));
     assert_eq!(elements(get(daemon.vblob(), "/abc").text(), "Key"), ["copy", "small", "twice"]);
-    assert_eq!(elements(get(daemon.vblob(), "/").text(), "Name"), ["abc", "more"]);
+    assert_eq!(elements(get(daemon.vblob(), "/").text(), "Name"), ["abc", "more", "streams"]);
 }
 
 // ---- reading ----
