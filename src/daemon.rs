@@ -11,6 +11,7 @@ pub mod serving;
 
 use crate::config::{Config, Durability, LogFormat, LogLevel};
 use crate::dialect::admin::Vitals;
+use crate::dialect::ion;
 use crate::dialect::vblob::accounts::Accounts;
 use crate::observe::log::{self, LogHandle};
 use crate::observe::metrics::{self, ShardMetrics};
@@ -19,6 +20,7 @@ use crate::runtime::driver::{self, Running};
 use crate::runtime::file::os::OsDisk;
 use crate::runtime::memory;
 use crate::runtime::{Disk, entropy, preflight};
+use crate::service::chain::{Modules, Stamps};
 use crate::storage::{self, OpenError, Store};
 use control::{Control, Phase};
 use listen::Bound;
@@ -32,7 +34,7 @@ use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 /// Sections that this version serves.
-const AVAILABLE: &[&str] = &["admin", "loom", "vblob", "s3", "serpentine", "micro"];
+const AVAILABLE: &[&str] = &["admin", "loom", "vblob", "s3", "ion", "serpentine", "micro"];
 
 /// Serves until a signal ends it. `ready_fd` gets one JSON line once everything serves.
 pub fn serve(config: Config, ready_fd: Option<i32>) -> ExitCode {
@@ -108,9 +110,13 @@ fn bind_all(config: &Config, shards: usize) -> Result<Vec<Bound>, String> {
     let further = further.enumerate().map(|(index, listener)| {
         ("serpentine", format!("serpentine.listener[{index}].listen"), &listener.listen)
     });
+    let modules = config.ion.module.iter().enumerate().filter(|_| config.ion.enabled);
+    let modules = modules
+        .filter(|(_, module)| !module.listen.is_empty())
+        .map(|(index, module)| ("ion.module", format!("ion.module[{index}].listen"), &module.listen));
     let proxies = config.proxy.iter().enumerate();
     let proxies = proxies.map(|(index, proxy)| ("proxy", format!("proxy[{index}].listen"), &proxy.listen));
-    for (name, key, listen) in further.chain(proxies) {
+    for (name, key, listen) in further.chain(modules).chain(proxies) {
         let congestion = &config.net.loopback_congestion;
         bound.push(listen::bind(name, &key, listen, shards, congestion).map_err(|error| error.to_string())?);
     }
@@ -122,6 +128,7 @@ struct Started {
     running: Running,
     control: Arc<Control>,
     accounts: Arc<Accounts>,
+    modules: Arc<Modules>,
 }
 
 /// Recovers the store and starts the shards; returns once all of them accept.
@@ -138,6 +145,8 @@ fn start(config: Config, shards: usize, bound: Vec<Bound>) -> Result<Started, St
     let vitals: Vec<_> = (0..shards).map(|_| Arc::new(Vitals::default())).collect();
     let (serves, serving) = sync_channel(shards);
     let mailboxes = Mailboxes::of(shards);
+    let (modules, stamps) = (Arc::new(Modules::default()), Stamps::default());
+    modules.configure(ion::configured(&control.config().ion));
     let handout = Handout::new(images, mailboxes, bound, |image, mailboxes, sockets| Parts {
         image,
         mailboxes,
@@ -145,6 +154,8 @@ fn start(config: Config, shards: usize, bound: Vec<Bound>) -> Result<Started, St
         control: control.clone(),
         accounts: accounts.clone(),
         fifo_dir: fifo_dir.clone(),
+        modules: modules.clone(),
+        stamps: stamps.clone(),
         metrics: metrics.clone(),
         vitals: vitals.clone(),
         serves: serves.clone(),
@@ -159,7 +170,7 @@ fn start(config: Config, shards: usize, bound: Vec<Bound>) -> Result<Started, St
             return Err("a shard ended while it started; the log above says why".into());
         }
     }
-    Ok(Started { running, control, accounts })
+    Ok(Started { running, control, accounts, modules })
 }
 
 /// Where FIFOs are made: as configured; else where the system keeps what lives as long as it runs; else a directory of
@@ -237,7 +248,7 @@ fn announce(line: &str, ready_fd: Option<i32>) {
 
 /// Follows signals until the shards have ended.
 fn wait(started: Started, signals: &mut Signals, log: &LogHandle) -> Result<(), String> {
-    let Started { running, control, accounts } = started;
+    let Started { running, control, accounts, modules } = started;
     let unparks = running.unparks().to_vec();
     // Shards end after a signal or by dying: either way the wait for signals has to end with them.
     let ended = signals.handle();
@@ -249,7 +260,7 @@ fn wait(started: Started, signals: &mut Signals, log: &LogHandle) -> Result<(), 
     let joiner = joiner.map_err(|error| format!("a thread cannot start: {error}"))?;
     for signal in signals.forever() {
         match signal {
-            SIGHUP => reload(&control, &accounts, &unparks, log),
+            SIGHUP => reload(&control, &accounts, &modules, &unparks, log),
             _ if control.phase() == Phase::Run => {
                 tracing::info!(signal, "draining");
                 control.advance(Phase::Drain, &unparks);
@@ -270,6 +281,7 @@ fn wait(started: Started, signals: &mut Signals, log: &LogHandle) -> Result<(), 
 fn reload(
     control: &Control,
     accounts: &Accounts,
+    modules: &Modules,
     unparks: &[Arc<crate::runtime::park::Unpark>],
     log: &LogHandle,
 ) {
@@ -290,6 +302,7 @@ fn reload(
     if let Err(error) = accounts.reload(&OsDisk) {
         tracing::error!(key = "vblob.account_file", %error, "the accounts were not reloaded");
     }
+    modules.configure(ion::configured(&new.ion));
     log.set_level(log_level(new.log_level));
     control.reconfigure(Arc::new(new), unparks);
 }

@@ -1,7 +1,7 @@
 //! Directories that earlier releases wrote are opened, whatever the number of shards is now.
 //!
 //! `tests/fixtures/format-1` was written by two shards and ended by a kill, `format-2` has a checkpoint too, and
-//! `format-3` a stream whose beginning is gone, and `format-4` links; they are never written again. A new format gets a directory beside them, made by
+//! `format-3` a stream whose beginning is gone, `format-4` links, and `format-5` links that were put together; they are never written again. A new format gets a directory beside them, made by
 //! `MILLPOND_WRITE_FIXTURE=format-N cargo test --test store_format`.
 
 mod store;
@@ -13,22 +13,27 @@ use store::{Rig, copy_dir, pattern};
 
 #[test]
 fn format_1_is_read() {
-    is_read("format-1", Has { trims: false, links: false });
+    is_read("format-1", Has { trims: false, links: false, together: false });
 }
 
 #[test]
 fn format_2_is_read() {
-    is_read("format-2", Has { trims: false, links: false });
+    is_read("format-2", Has { trims: false, links: false, together: false });
 }
 
 #[test]
 fn format_3_is_read() {
-    is_read("format-3", Has { trims: true, links: false });
+    is_read("format-3", Has { trims: true, links: false, together: false });
 }
 
 #[test]
 fn format_4_is_read() {
-    is_read("format-4", Has { trims: true, links: true });
+    is_read("format-4", Has { trims: true, links: true, together: false });
+}
+
+#[test]
+fn format_5_is_read() {
+    is_read("format-5", Has { trims: true, links: true, together: true });
 }
 
 /// What a directory has beside what all of them have.
@@ -36,6 +41,7 @@ fn format_4_is_read() {
 struct Has {
     trims: bool,
     links: bool,
+    together: bool,
 }
 
 fn is_read(name: &str, has: Has) {
@@ -52,7 +58,7 @@ fn is_read(name: &str, has: Has) {
 fn what_this_release_writes_is_such_a_directory() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path());
-    check(dir.path(), 2, Has { trims: true, links: true });
+    check(dir.path(), 2, Has { trims: true, links: true, together: true });
     if let Ok(name) = std::env::var("MILLPOND_WRITE_FIXTURE") {
         let to = fixtures().join(name);
         assert!(!to.exists(), "a fixture is never written again");
@@ -98,6 +104,11 @@ fn write(dir: &Path) {
     rig.put_link("shared", vec![parts(&first, 0, 5_000)]);
     rig.unlink("first");
     rig.put_link("nothing", Vec::new());
+    let whole = |link: &Link, len| vec![parts(link, 0, len)];
+    rig.put_together(
+        "group",
+        vec![("one", whole(&one, 30_000)), ("two", whole(&two, 20_000)), ("none", Vec::new())],
+    );
     drop((one, two, first));
     let tail = rig.put("interrupted").tail.clone();
     let appender = rig.attach(1, &tail).unwrap();
@@ -144,6 +155,13 @@ fn check(dir: &Path, shards: usize, has: Has) {
         assert!(linked("shared") == Some(pattern(9, 5_000)), "its first name is gone");
         assert_eq!(linked("first"), None);
         assert_eq!(linked("nothing"), Some(Vec::new()));
+    }
+    if has.together {
+        let linked = |name: &str| rig.linked_in("group", name).unwrap();
+        assert!(linked("one") == Some(pattern(7, 30_000)));
+        assert!(linked("two") == Some(pattern(8, 20_000)), "its other name is gone");
+        assert_eq!(linked("none"), Some(Vec::new()));
+        assert_eq!(linked("no"), None);
     }
     let names: usize = rig.stores.iter().map(|store| store.names().count()).sum();
     assert_eq!(names, 4 + usize::from(has.trims) + if has.links { 3 } else { 0 }, "bodies are names, too");

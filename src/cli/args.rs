@@ -53,6 +53,8 @@ pub enum Command {
     Stream(StreamArgs),
     /// Print a stream to stdout
     Tail(TailArgs),
+    /// Stand in for the sidecar of ion
+    Ion(IonArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
 }
@@ -188,6 +190,101 @@ pub struct TailArgs {
     /// The bearer token
     #[arg(long, value_name = "T")]
     pub token: Option<String>,
+}
+
+/// Arguments of `ion`.
+#[derive(Clone, Debug, Args)]
+pub struct IonArgs {
+    /// As what.
+    #[command(subcommand)]
+    pub command: IonCommand,
+}
+
+/// The subcommands of `ion`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum IonCommand {
+    /// Serve one module, on 127.0.0.1, by the flags of its sidecar
+    Sidecar(Box<SidecarArgs>),
+}
+
+/// Arguments of `ion sidecar`: the flags that pod specifications have.
+#[derive(Clone, Debug, Args)]
+pub struct SidecarArgs {
+    /// What pod specifications may say here
+    #[arg(value_parser = ["start"], hide = true)]
+    pub start: Option<String>,
+    /// What the module sends in the header secret
+    #[arg(long, value_name = "SECRET")]
+    pub sharedsecret: String,
+    /// The event that the module handles
+    #[arg(long, value_name = "ID")]
+    pub eventid: String,
+    /// The event that caused it
+    #[arg(long, value_name = "ID")]
+    pub parenteventid: String,
+    /// What ties the chain together
+    #[arg(long, value_name = "ID")]
+    pub correlationid: String,
+    /// The port on 127.0.0.1; 8080 without it
+    #[arg(long, value_name = "PORT")]
+    pub serverport: Option<u16>,
+    /// The only types of events that the module may publish, separated by commas
+    #[arg(long, value_name = "TYPES", value_delimiter = ',')]
+    pub valideventtypes: Vec<String>,
+    /// The least severe event logged: error, warn, info, debug or trace
+    #[arg(long, value_name = "LEVEL")]
+    pub loglevel: Option<String>,
+    /// Where everything is stored; ./millpond-data without it
+    #[arg(long = "filesystemblobprovider.basedir", value_name = "DIR")]
+    pub basedir: Option<String>,
+    /// Write one JSON line with all addresses to this descriptor once everything serves
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
+    pub ready_fd: Option<i32>,
+    /// Stores of others, which the embedded one replaces.
+    #[command(flatten)]
+    pub replaced: Replaced,
+}
+
+macro_rules! replaced {
+    ($($field:ident $name:literal)*) => {
+        /// Flags that are taken and change nothing.
+        #[derive(Clone, Debug, Default, Args)]
+        pub struct Replaced {
+            $(
+                /// Taken, and replaced by the embedded store
+                #[arg(long = $name, num_args = 0..=1, default_missing_value = "true", hide = true)]
+                pub $field: Option<String>,
+            )*
+        }
+
+        impl SidecarArgs {
+            /// The names of those that were given.
+            pub fn replaced(&self) -> Vec<&'static str> {
+                let given = [$((concat!("--", $name), self.replaced.$field.is_some())),*];
+                given.into_iter().filter(|(_, given)| *given).map(|(name, _)| name).collect()
+            }
+        }
+    };
+}
+
+replaced! {
+    filesystem "filesystemblobprovider"
+    azure "azureblobprovider"
+    azure_name "azureblobprovider.blobaccountname"
+    azure_key "azureblobprovider.blobaccountkey"
+    azure_proxy "azureblobprovider.useproxy"
+    mongo "mongodbmetaprovider"
+    mongo_name "mongodbmetaprovider.name"
+    mongo_password "mongodbmetaprovider.password"
+    mongo_collection "mongodbmetaprovider.collection"
+    mongo_port "mongodbmetaprovider.port"
+    bus "servicebuseventprovider"
+    bus_namespace "servicebuseventprovider.namespace"
+    bus_topic "servicebuseventprovider.topic"
+    bus_key "servicebuseventprovider.key"
+    bus_rule "servicebuseventprovider.authorizationrulename"
+    logfile "logfile"
+    printconfig "printconfig"
 }
 
 /// Arguments of `completions`.

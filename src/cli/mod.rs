@@ -16,6 +16,7 @@ mod client;
 mod completions;
 mod doctor;
 mod import;
+mod ion;
 mod pipe;
 mod serve;
 mod stream;
@@ -46,6 +47,7 @@ pub fn main() -> ExitCode {
         Command::Pipe(args) => pipe::run(args),
         Command::Stream(args) => stream::run(args),
         Command::Tail(args) => tail::run(args),
+        Command::Ion(args) => ion::run(args),
         Command::Completions(args) => completions::run(args),
     }
 }
@@ -93,7 +95,7 @@ mod tests {
             Cli::command().get_subcommands().map(|command| command.get_name().to_owned()).collect();
         assert_eq!(
             names,
-            ["serve", "check-config", "doctor", "verify", "pipe", "stream", "tail", "completions"]
+            ["serve", "check-config", "doctor", "verify", "pipe", "stream", "tail", "ion", "completions"]
         );
     }
 }

@@ -149,6 +149,7 @@ impl Rules<'_, '_> {
             ("vblob.tls", config.vblob.enabled, &config.vblob.tls),
             ("s3.tls", config.s3.enabled, &config.s3.tls),
             ("serpentine.tls", config.serpentine.enabled, &config.serpentine.tls),
+            ("ion.tls", config.ion.enabled, &config.ion.tls),
         ];
         for (section, _, tls) in without.into_iter().filter(|(_, enabled, tls)| *enabled && tls.is_set()) {
             let (key, path) = first_file(section, tls);
@@ -156,10 +157,7 @@ impl Rules<'_, '_> {
                 format!("no {section}, and a proxy that speaks TLS in front of a loopback or unix listener");
             self.demand(false, &key, quoted(path), "TLS is not available in this version", &accepted);
         }
-        let sections = [
-            ("ion.tls", config.ion.enabled, &config.ion.tls),
-            ("micro.tls", config.micro.enabled, &config.micro.tls),
-        ];
+        let sections = [("micro.tls", config.micro.enabled, &config.micro.tls)];
         for (section, _, tls) in sections.into_iter().filter(|(_, enabled, tls)| *enabled && tls.is_set()) {
             let (key, path) = first_file(section, tls);
             let whole = tls.cert_file.is_some() && tls.key_file.is_some();
@@ -259,6 +257,9 @@ impl Rules<'_, '_> {
                 let problem = format!("{needed} is not set");
                 self.demand(fits, key, quoted(driver), &problem, "\"segments\", or all keys of [remote.s3]");
             }
+            if missing.iter().all(|(_, missing)| !missing) {
+                self.demand(false, key, quoted(driver), problem, "\"segments\"");
+            }
         }
     }
 
@@ -266,7 +267,18 @@ impl Rules<'_, '_> {
         if !self.all_read("ion.module[") {
             return;
         }
-        let mut names: BTreeMap<&str, usize> = BTreeMap::new();
+        let kept = &config.ion.retention;
+        let problem = "events are kept in this version";
+        for (key, fits, value) in [
+            ("ion.retention.max_age", kept.max_age.is_zero(), quoted(kept.max_age)),
+            ("ion.retention.max_bytes", kept.max_bytes == ByteSize(0), quoted(kept.max_bytes)),
+        ] {
+            self.demand(fits || !config.ion.enabled, key, value, problem, "0");
+        }
+        let limit = config.ion.meta_limit;
+        let fits = (META_MIN..=META_MAX).contains(&limit);
+        self.demand(fits, "ion.meta_limit", quoted(limit), "out of bounds", "1KiB to 16MiB");
+        let (mut names, mut events): (BTreeMap<&str, usize>, BTreeMap<&str, usize>) = Default::default();
         for (index, module) in config.ion.module.iter().enumerate() {
             let texts = [
                 ("name", &module.name),
@@ -276,13 +288,27 @@ impl Rules<'_, '_> {
             ];
             for (field, text) in texts {
                 let key = format!("ion.module[{index}].{field}");
-                self.demand(!text.is_empty(), &key, "\"\"", "empty", "a string that is not empty");
+                let fits = (1..=ION_ID_MAX).contains(&text.len()) && !text.contains(char::is_control);
+                let problem = if text.is_empty() { "empty" } else { "too long, or with a control character" };
+                self.demand(
+                    fits,
+                    &key,
+                    format!("{text:?}"),
+                    problem,
+                    "a string of 1 to 255 bytes that can be read",
+                );
             }
             if let Some(other) = names.insert(&module.name, index) {
                 let key = format!("ion.module[{index}].name");
                 let place = self.origin(&format!("ion.module[{other}].name"));
                 let problem = format!("another module has this name ({place})");
                 self.demand(false, &key, format!("{:?}", module.name), &problem, "a name of its own");
+            }
+            if let Some(other) = events.insert(&module.event_id, index) {
+                let key = format!("ion.module[{index}].event_id");
+                let place = self.origin(&format!("ion.module[{other}].event_id"));
+                let problem = format!("another module handles this event ({place})");
+                self.demand(false, &key, format!("{:?}", module.event_id), &problem, "an event of its own");
             }
         }
         for (index, module) in config.ion.module.iter_mut().enumerate() {
@@ -490,6 +516,11 @@ const SEGMENT_MAX: ByteSize = ByteSize::gib(4);
 const SEGMENT_ALIGN: u64 = 4096;
 /// What is checked about once a second cannot go sooner.
 const RETENTION_MIN: Period = Period::secs(1);
+/// What every id of a module may have, in bytes: they are parts of names in the store.
+const ION_ID_MAX: usize = 255;
+const META_MIN: ByteSize = ByteSize::kib(1);
+/// A document is taken whole.
+const META_MAX: ByteSize = ByteSize::mib(16);
 const HEADER_MIN: ByteSize = ByteSize::kib(1);
 const HEADER_MAX: ByteSize = ByteSize::mib(1);
 /// `TCP_CA_NAME_MAX` is 16 with its terminating zero.

@@ -78,6 +78,7 @@ impl Config {
         reader.found.extend(unreadable.map(|diagnostic| *diagnostic));
         let item = file.as_ref().map(|file| file.document.as_item());
         let mut config = Self::default().read(&mut reader, "", item);
+        config.ion.module.extend(sources.modules().iter().cloned());
         check::all(&mut config, &mut reader);
 
         let Reader { origins, found, .. } = reader;
@@ -116,7 +117,7 @@ impl Config {
             | ["vblob", "auth" | "key_id" | "secret_id" | "quota" | "object_limit"]
             | ["s3", "quota" | "region" | "domains"]
             | ["doors", "share"]
-            | ["ion", "module"]
+            | ["ion", "module" | "meta_limit" | "location_prefix" | "quota"]
             | [_, "tokens"]
             | [_, "retention", _] => true,
             [section, "tls", _] => [self, new].iter().all(|config| config.has_tls(section)),
@@ -417,8 +418,8 @@ mod tests {
             "F:2: vblob.tls.key_file = \"/k\": TLS is not available in this version; accepted: no vblob.tls, and a proxy that speaks TLS in front of a loopback or unix listener",
         ),
         (
-            "[ion]\ntls = { key_file = \"/k\" }",
-            "F:2: ion.tls.key_file = \"/k\": only a part of what TLS needs; accepted: both ion.tls.cert_file and ion.tls.key_file",
+            "[micro]\ntls = { key_file = \"/k\" }",
+            "F:2: micro.tls.key_file = \"/k\": only a part of what TLS needs; accepted: both micro.tls.cert_file and micro.tls.key_file",
         ),
         (
             "[s3]\naccess_keys = [\n { id = \"a\" },\n]",
@@ -555,7 +556,7 @@ mod tests {
     fn modules_need_one_secret_and_names_of_their_own() {
         let module = |name: &str, rest: &str| {
             format!(
-                "[[ion.module]]\nname = \"{name}\"\nevent_id = \"e\"\nparent_event_id = \"p\"\ncorrelation_id = \"c\"\n{rest}\n"
+                "[[ion.module]]\nname = \"{name}\"\nevent_id = \"e-{name}\"\nparent_event_id = \"p\"\ncorrelation_id = \"c\"\n{rest}\n"
             )
         };
         let none = mistakes(&module("a", ""));
@@ -575,9 +576,10 @@ mod tests {
 
         let twice = [module("a", "secret = \"hush\""), module("a", "secret = \"hush\"")].concat();
         let twice = mistakes(&twice);
-        assert_eq!(twice.len(), 2);
+        assert_eq!(twice.len(), 3);
         assert!(twice[0].contains("another module has this name (F:2)"), "{twice:?}");
-        assert!(twice[1].contains("the same secret (F:2)") && !twice[1].contains("hush"), "{twice:?}");
+        assert!(twice[1].contains("another module handles this event (F:3)"), "{twice:?}");
+        assert!(twice[2].contains("the same secret (F:2)") && !twice[2].contains("hush"), "{twice:?}");
         // A port of its own tells a module apart as well as a secret does.
         load(
             &[module("a", "secret = \"hush\""), module("b", "secret = \"hush\"\nlisten = \"127.0.0.1:0\"")]
@@ -590,7 +592,7 @@ mod tests {
         let secret = file("from the file\n");
         let text = format!(
             "[[ion.module]]\nname = \"a\"\nevent_id = \"e\"\nparent_event_id = \"p\"\ncorrelation_id = \"c\"\nsecret_env = \"A\"\n\
-             [[ion.module]]\nname = \"b\"\nevent_id = \"e\"\nparent_event_id = \"p\"\ncorrelation_id = \"c\"\nsecret_file = {:?}\n",
+             [[ion.module]]\nname = \"b\"\nevent_id = \"f\"\nparent_event_id = \"p\"\ncorrelation_id = \"c\"\nsecret_file = {:?}\n",
             secret.path().display().to_string()
         );
         let file = file(&text);
@@ -653,7 +655,7 @@ mod tests {
     fn changes_name_keys_and_whether_a_reload_is_enough() {
         let new = load(
             "shards = 2\nlog_level = \"debug\"\n[loom]\ntokens = [\"t\"]\nlisten = \"127.0.0.1:1\"\ninterrupted = \"abort\"\nquota = \"1TiB\"\nmax_streams = 3\nmax_stream_bytes = \"1GiB\"\n\
-             [ion]\nretention = { max_age = \"1h\" }\ntls = { cert_file = \"/c\", key_file = \"/k\" }\n",
+             [serpentine]\nretention = { max_age = \"1h\" }\n[micro]\ntls = { cert_file = \"/c\", key_file = \"/k\" }\n",
         );
         let found = Config::default().changes(&new);
         let found: Vec<(&str, bool)> =
@@ -669,13 +671,13 @@ mod tests {
                 ("loom.quota", true),
                 ("loom.max_streams", true),
                 ("loom.max_stream_bytes", true),
-                ("ion.retention.max_age", true),
-                ("ion.tls.cert_file", false),
-                ("ion.tls.key_file", false),
+                ("serpentine.retention.max_age", true),
+                ("micro.tls.cert_file", false),
+                ("micro.tls.key_file", false),
             ]
         );
-        let renewed = load("[ion]\ntls = { cert_file = \"/c2\", key_file = \"/k\" }\n");
-        let expected = Change { key: "ion.tls.cert_file".into(), reloadable: true };
+        let renewed = load("[micro]\ntls = { cert_file = \"/c2\", key_file = \"/k\" }\n");
+        let expected = Change { key: "micro.tls.cert_file".into(), reloadable: true };
         assert!(new.changes(&renewed).contains(&expected));
         default_is(new.changes(&new.clone()));
     }

@@ -73,7 +73,7 @@ section!(
     Admin {
         /// Where the admin endpoints listen.
         listen: Vec<Listen> = vec![Listen::loopback(9400)];
-        /// Bearer tokens that changes need when they come from off loopback; so far nothing here changes anything.
+        /// Bearer tokens, one of which changes of modules need.
         tokens: Vec<Secret> = Vec::new();
     }
 );

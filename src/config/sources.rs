@@ -13,6 +13,7 @@ use std::sync::Arc;
 use toml_edit::Document;
 
 use super::diagnostic::Diagnostic;
+use super::sections::IonModule;
 
 /// What a configuration is read from.
 #[derive(Clone, Default)]
@@ -20,6 +21,7 @@ pub struct Sources {
     file: Option<PathBuf>,
     env: BTreeMap<OsString, OsString>,
     flags: BTreeMap<String, Flag>,
+    modules: Vec<IonModule>,
 }
 
 impl Sources {
@@ -42,6 +44,17 @@ impl Sources {
             self.flags.insert(key.to_owned(), Flag { name: name.to_owned(), text: values.join(",") });
         }
         self
+    }
+
+    /// Adds a module of ion to those of the file.
+    #[must_use]
+    pub fn with_module(mut self, module: IonModule) -> Self {
+        self.modules.push(module);
+        self
+    }
+
+    pub(super) fn modules(&self) -> &[IonModule] {
+        &self.modules
     }
 
     pub(super) fn file(&self) -> Option<&Path> {

@@ -6,8 +6,9 @@
 use super::control::{Control, Phase};
 use super::listen::Bound;
 use crate::config::{self, Config, Share};
-use crate::dialect::admin::{Admin, Stage, StoreState, Vitals};
+use crate::dialect::admin::{Admin, Registrar, Stage, StoreState, Vitals};
 use crate::dialect::forward::Forward;
+use crate::dialect::ion::{self, Ion, Port};
 use crate::dialect::loom::{Loom, Settings};
 use crate::dialect::micro::{self, Micro};
 use crate::dialect::s3::{self, S3};
@@ -25,6 +26,7 @@ use crate::runtime::ring::{self, socket::Socket};
 use crate::runtime::{Shard, ShardId, preflight, shard, timer};
 use crate::service::blob::{self, Blobs};
 use crate::service::broker::{self, Broker};
+use crate::service::chain::{self, Chain, Module, Modules, Stamps};
 use crate::service::output::Outputs;
 use crate::service::registry::{self, Registry};
 use crate::service::stream::{self, Keeper, Keepers, Streams};
@@ -61,6 +63,10 @@ pub struct Parts {
     pub accounts: Arc<Accounts>,
     /// Where FIFOs of process output are made.
     pub fifo_dir: PathBuf,
+    /// The modules of ion.
+    pub modules: Arc<Modules>,
+    /// What orders commits of all shards.
+    pub stamps: Stamps,
     /// All shards' metrics.
     pub metrics: Vec<Arc<ShardMetrics>>,
     /// All shards' vitals.
@@ -75,6 +81,8 @@ pub struct Mailboxes {
     pub streams: stream::Mailbox,
     /// Of blobs.
     pub blobs: blob::Mailbox,
+    /// Of chains.
+    pub chains: chain::Mailbox,
     /// Of the registry.
     pub registry: registry::Mailbox,
     /// Of topics.
@@ -85,10 +93,17 @@ impl Mailboxes {
     /// Those of every shard.
     pub fn of(shards: usize) -> Vec<Self> {
         let stored = Mesh::new(shards).into_iter().zip(Mesh::new(shards));
+        let stored = stored.zip(Mesh::new(shards));
         let known = Mesh::new(shards).into_iter().zip(Mesh::new(shards));
         let all = stored.zip(known);
-        all.map(|((streams, blobs), (registry, broker))| Mailboxes { streams, blobs, registry, broker })
-            .collect()
+        all.map(|(((streams, blobs), chains), (registry, broker))| Mailboxes {
+            streams,
+            blobs,
+            chains,
+            registry,
+            broker,
+        })
+        .collect()
     }
 }
 
@@ -137,9 +152,11 @@ pub async fn serve(parts: Parts, unparks: Vec<Arc<Unpark>>) {
     let peers = unparks.clone();
     store.keep_scrubbed();
     store.on_peer(Box::new(move |shard| peers[shard.index()].nudge()));
-    let Mailboxes { streams, blobs, registry, broker } = parts.mailboxes;
+    let Mailboxes { streams, blobs, chains, registry, broker } = parts.mailboxes;
     let streams = Streams::start(store.clone(), streams, unparks.clone(), metrics.clone());
     let blobs = Blobs::start(store.clone(), blobs, unparks.clone(), metrics.clone());
+    let (of_blobs, of_streams) = (blobs.clone(), streams.clone());
+    let chain = Chain::start(of_blobs, of_streams, store.clone(), parts.stamps, chains, unparks.clone());
     let registry = Registry::start(registry, unparks.clone());
     let broker = Broker::start(broker, unparks, metrics.clone());
     if let Err(error) = blobs.load().await {
@@ -154,7 +171,24 @@ pub async fn serve(parts: Parts, unparks: Vec<Arc<Unpark>>) {
     let vblob = Vblob::new(blobs.clone(), vblob::Settings::of(&config.vblob), parts.accounts);
     let vblob = Rc::new(vblob);
     let micro = Rc::new(Micro::new(registry, broker, micro::Settings::of(&config.micro)));
-    let admin = Rc::new(Admin::new(parts.metrics, parts.vitals));
+    for (event, kept) in chain.registered_here() {
+        let module = Module::registered(&event, &kept);
+        if let Some(Err(taken)) = module.map(|module| parts.modules.take_in(module)) {
+            tracing::warn!(event = &*event, ?taken, "a registered module is not served");
+        }
+    }
+    let modules = parts.modules.clone();
+    let ion = Ion::new(
+        blobs.clone(),
+        chain.clone(),
+        streams.clone(),
+        parts.modules,
+        ion::Settings::of(&config.ion),
+    );
+    let ion = Rc::new(ion);
+    let admin = Registrar::new(chain.clone(), modules, &config.admin.tokens);
+    let admin = Rc::new(Admin::new(parts.metrics, parts.vitals).with_modules(admin));
+    let health = admin.clone();
     let doors = Doors::new(&config, &shard, metrics.clone());
     // Health is asked for above all when the dialects are full or draining: it has doors of its own.
     let side_doors = Doors::for_admin(&config, metrics.clone());
@@ -167,6 +201,7 @@ pub async fn serve(parts: Parts, unparks: Vec<Arc<Unpark>>) {
         .map(|settings| Rc::new(Serpentine::new(outputs.clone(), settings, metrics.clone())))
         .collect();
     let proxies: Vec<_> = forwards(&config, &metrics);
+    let with_ports: Vec<_> = config.ion.module.iter().filter(|module| !module.listen.is_empty()).collect();
     let mut seen: HashMap<&str, usize> = HashMap::new();
     for (section, sockets) in parts.sockets {
         // Sections that come several times come in the order of the configuration.
@@ -177,6 +212,11 @@ pub async fn serve(parts: Parts, unparks: Vec<Arc<Unpark>>) {
                 "loom" => doors.open(socket, loom.clone()),
                 "micro" => doors.open(socket, micro.clone()),
                 "s3" => doors.open(socket, s3.clone()),
+                "ion" => doors.open(socket, Rc::new(Port::new(ion.clone(), None))),
+                "ion.module" => {
+                    let event = with_ports[index].event_id.as_str();
+                    doors.open(socket, Rc::new(Port::new(ion.clone(), Some(event.into()))));
+                }
                 "vblob" => doors.open(socket, vblob.clone()),
                 "serpentine" => {
                     let serpentine = serpentine[index].clone();
@@ -200,6 +240,8 @@ pub async fn serve(parts: Parts, unparks: Vec<Arc<Unpark>>) {
         put.set_limits(blob_limits(config));
         put.share(shared(config));
         vblob.reload(vblob::Settings::of(&config.vblob));
+        ion.reload(ion::Settings::of(&config.ion));
+        health.reload(config);
     });
     vitals.set_stage(Stage::Serving);
     let _ = parts.serves.send(());
@@ -214,6 +256,7 @@ pub async fn serve(parts: Parts, unparks: Vec<Arc<Unpark>>) {
     }
     doors.cut.close();
     doors.gate.closed().await;
+    chain.drain().await;
     outputs.stop().await;
     streams.drain().await;
     blobs.drain().await;
@@ -246,8 +289,8 @@ fn shared(config: &Config) -> Keepers {
 /// What the doors to blobs allow them together: there is one store behind all of them, so the narrowest counts.
 fn blob_limits(config: &Config) -> blob::Limits {
     let some = |value: u64| Some(value).filter(|value| *value > 0);
-    let (vblob, s3) = (&config.vblob, &config.s3);
-    let quotas = [(vblob.enabled, vblob.quota), (s3.enabled, s3.quota)];
+    let (vblob, s3, ion) = (&config.vblob, &config.s3, &config.ion);
+    let quotas = [(vblob.enabled, vblob.quota), (s3.enabled, s3.quota), (ion.enabled, ion.quota)];
     blob::Limits {
         bytes: quotas.iter().filter(|(served, _)| *served).filter_map(|(_, quota)| some(quota.bytes())).min(),
         blobs: some(vblob.object_limit).filter(|_| vblob.enabled),

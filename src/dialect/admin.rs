@@ -4,9 +4,15 @@
 //! line, and answers 503 when one fails. Damage fails no check: it costs what it hit, everything else is served, and
 //! an instance that is taken out of service for it helps nobody. It has a line of its own, marked `[!]`, until a
 //! restart finds nothing of it any more. `GET /metrics` is the Prometheus text format, summed over all shards.
-//! Everything here only reads what shards publish through atomics, so no shard is asked and none can hang it.
+//! All of these only read what shards publish through atomics, so no shard is asked and none can hang them.
+//! `/ion/modules` ([`modules`]) changes something, and asks who wants that.
 //! Lives on: every shard.
 
+mod modules;
+
+pub use modules::Registrar;
+
+use crate::config::Config;
 use crate::net::http::exchange::{Exchange, Framing, Gone};
 use crate::net::http::server::Handler;
 use crate::net::http::{Method, Status};
@@ -71,15 +77,28 @@ impl Vitals {
 pub struct Admin {
     metrics: Vec<Arc<ShardMetrics>>,
     vitals: Vec<Arc<Vitals>>,
+    registrar: Option<Registrar>,
 }
 
-const PATHS: &[&str] = &["/livez", "/readyz", "/metrics"];
+const PATHS: &[&str] = &["/livez", "/readyz", "/metrics", modules::PATH];
 const TEXT: &str = "text/plain; charset=utf-8";
 
 impl Admin {
     /// Reads from all shards' metrics and vitals.
     pub fn new(metrics: Vec<Arc<ShardMetrics>>, vitals: Vec<Arc<Vitals>>) -> Self {
-        Admin { metrics, vitals }
+        Admin { metrics, vitals, registrar: None }
+    }
+
+    /// Lets modules be registered, too.
+    pub fn with_modules(self, registrar: Registrar) -> Self {
+        Admin { registrar: Some(registrar), ..self }
+    }
+
+    /// Takes another configuration, from the next request on.
+    pub fn reload(&self, config: &Config) {
+        if let Some(registrar) = &self.registrar {
+            registrar.reload(&config.admin.tokens);
+        }
     }
 
     fn readiness(&self) -> (Status, String) {
@@ -119,8 +138,16 @@ impl Handler for Admin {
     const DIALECT: Dialect = Dialect::Admin;
 
     async fn handle(&self, exchange: &mut Exchange) -> Result<(), Gone> {
-        exchange.skip_body().await?;
         let path = exchange.head().path().to_owned();
+        let below = path.strip_prefix(modules::PATH);
+        if let Some(registrar) = self
+            .registrar
+            .as_ref()
+            .filter(|_| below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+        {
+            return modules::handle(registrar, exchange).await;
+        }
+        exchange.skip_body().await?;
         if !PATHS.contains(&path.as_str()) {
             let body = format!("nothing at {path}; there are {}\n", PATHS.join(", "));
             return exchange.reply(Status::NOT_FOUND, TEXT, body.as_bytes()).await;

@@ -4,6 +4,7 @@
 //! | dialect | speaks | over |
 //! |---|---|---|
 //! | [`forward`] | nothing of its own: it joins sockets | [`crate::service::proxy`] |
+//! | [`ion`] | blobs, documents and events of modules | [`crate::service::chain`], [`crate::service::blob`] |
 //! | [`loom`] | live log streams | [`crate::service::stream`] |
 //! | [`micro`] | registry, calls and topics of services | [`crate::service::registry`], [`crate::service::broker`] |
 //! | [`s3`] | buckets and objects | [`crate::service::blob`] |
@@ -12,6 +13,7 @@
 
 pub mod admin;
 pub mod forward;
+pub mod ion;
 pub mod loom;
 pub mod micro;
 pub mod s3;

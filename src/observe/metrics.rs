@@ -282,6 +282,8 @@ label! {
         Vblob = "vblob",
         /// Buckets and objects.
         S3 = "s3",
+        /// Documents, blobs and events of modules.
+        Ion = "ion",
         /// Proxied sockets and process output.
         Serpentine = "serpentine",
         /// Sockets joined for anyone.

@@ -5,6 +5,7 @@
 
 pub mod blob;
 pub mod broker;
+pub mod chain;
 pub mod outflow;
 pub mod output;
 pub mod owner;

@@ -8,7 +8,7 @@ use crate::storage::{Key, Store};
 
 /// The spaces of names in the store; a number here is on disk and never means something else.
 pub mod space {
-    use crate::storage::COMPANION;
+    use crate::storage::{COMPANION, GROUPED};
 
     /// Streams.
     pub const STREAMS: u8 = 1;
@@ -21,6 +21,20 @@ pub mod space {
     pub const UPLOADS: u8 = COMPANION + BLOBS;
     /// Parts of them, there too.
     pub const PARTS: u8 = 2 * COMPANION + BLOBS;
+    /// Blobs of modules, each module's in a group.
+    pub const MODULE_BLOBS: u8 = GROUPED;
+    /// Blobs of modules that are to be committed.
+    pub const STAGED: u8 = GROUPED + 1;
+    /// The document of a module.
+    pub const DOCUMENTS: u8 = GROUPED + 2;
+    /// Events of modules on their way into their stream.
+    pub const OUTBOX: u8 = GROUPED + 3;
+    /// Keys of requests of modules that were answered.
+    pub const KEYS: u8 = GROUPED + 4;
+    /// Modules that were registered.
+    pub const MODULES: u8 = GROUPED + 5;
+    /// Those whose names stand for bytes, which may lie in packs.
+    pub const OF_BLOBS: [u8; 5] = [BLOBS, PARTS, MODULE_BLOBS, STAGED, DOCUMENTS];
 }
 
 /// The shard that decides about `key`.

@@ -40,3 +40,17 @@ pub async fn warm(
     }
     Ok(())
 }
+
+/// Reads bytes that were brought into memory by [`warm`], for who has to look at them: at once where that waits for
+/// nothing, else by way of a worker.
+pub async fn load(range: FileRange) -> Result<Vec<u8>, StoreError> {
+    let mut bytes = vec![0; range.len as usize];
+    if let Ok(Some(len)) = range.file.read_at_nowait(&mut bytes, range.offset)
+        && len == bytes.len()
+    {
+        return Ok(bytes);
+    }
+    let loaded = blocking::run(move || range.file.read_exact_at(&mut bytes, range.offset).map(|()| bytes));
+    let loaded = loaded.await.and_then(|loaded| loaded);
+    loaded.map_err(|error| StoreError::Io(error.kind(), Arc::default()))
+}

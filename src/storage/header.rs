@@ -11,8 +11,9 @@ use super::extent::LogId;
 pub const HEADER: u64 = 4096;
 
 /// The newest format that this release reads and the one it writes. Format 2 knows checkpoints, so that a journal
-/// may begin in the middle; format 3 knows streams whose beginning is gone; format 4 knows links.
-pub const VERSION: u32 = 4;
+/// may begin in the middle; format 3 knows streams whose beginning is gone; format 4 knows links;
+/// format 5 knows links that hold together.
+pub const VERSION: u32 = 5;
 /// The oldest format that this release reads.
 pub const VERSION_MIN: u32 = 1;
 

@@ -11,12 +11,12 @@
 use super::body::Body;
 use super::core::Core;
 use super::error::StoreError;
-use super::journal::link::{LinkRecord, PartAt};
+use super::journal::link::{LinkRecord, PartAt, fit_together};
 use super::journal::record::{ATTRIBUTES_MAX, Record};
 use super::names::Ticket;
 use super::names::card::Card;
 use super::names::table::Table;
-use super::placement::{COMPANION, Key, KeyRef};
+use super::placement::{Key, KeyRef};
 use super::{Durability, Health};
 use crate::runtime::executor::critical;
 use crate::runtime::{shard, timer};
@@ -171,6 +171,17 @@ impl Linked {
     }
 }
 
+/// Something that is put together with others.
+#[derive(Debug)]
+pub struct Put {
+    /// Its name.
+    pub key: Key,
+    /// What the service keeps beside it.
+    pub attributes: Box<[u8]>,
+    /// Its bytes.
+    pub parts: Parts,
+}
+
 /// The links that this shard owns.
 pub struct Links {
     core: Rc<Core>,
@@ -209,7 +220,7 @@ impl Links {
         let created_ms = shard::current().wall().unix_millis();
         Ok(critical(|| {
             let mut links = self.core.links.borrow_mut();
-            if !links.stands(&key) && !self.core.tally.take_name(key.space, names_max) {
+            if !links.stands(key.as_ref()) && !self.core.tally.take_name(key.space, names_max) {
                 return None;
             }
             let version = self.core.index.borrow_mut().next_version();
@@ -217,6 +228,38 @@ impl Links {
             let ticket = links.decide(&self.core, link.clone(), Change::Put);
             Some(Linked { link: Some(link), ticket })
         }))
+    }
+
+    /// Puts all of these, which are of one group, by one record: after a crash all of them are there or none. `None`,
+    /// with nothing done, when they are too much for a record. As for [`Links::put`], but in the sync class the bytes
+    /// must be durable whoever appended them: who is told of one must not lose it with another.
+    pub fn put_together(&self, puts: Vec<Put>) -> Result<Option<Vec<Linked>>, StoreError> {
+        self.core.admit()?;
+        let created_ms = shard::current().wall().unix_millis();
+        let made = puts.into_iter().map(|Put { key, attributes, parts }| {
+            let version = self.core.index.borrow_mut().next_version();
+            Link::new(key.as_ref(), &attributes, Content { version, created_ms, parts })
+        });
+        let made: Vec<Link> = made.collect();
+        let Some(group) = made.first().map(|link| link.key().hash()) else { return Ok(Some(Vec::new())) };
+        let is_of_group = |link: &Link| !link.key().is_alone() && link.key().hash() == group;
+        assert!(made.iter().all(is_of_group), "names of one group");
+        let records: Vec<_> = made.iter().map(record_of).collect();
+        if !fit_together(records.iter()) {
+            return Ok(None);
+        }
+        Ok(Some(critical(|| {
+            let seq = self.core.decide(&Record::Links(records), group);
+            let mut links = self.core.links.borrow_mut();
+            let note = |link: &Link| {
+                if !links.stands(link.key()) {
+                    self.core.tally.take_name(link.key().space, u64::MAX);
+                }
+                let ticket = links.note(&self.core, link.clone(), Change::Put, seq);
+                Linked { link: Some(link.clone()), ticket }
+            };
+            made.iter().map(note).collect()
+        })))
     }
 
     /// Has the same bytes lie elsewhere: `parts` hold what those of the link with this version do. `None`, with nothing
@@ -242,7 +285,7 @@ impl Links {
         Ok(critical(|| {
             let mut links = self.core.links.borrow_mut();
             let damaged = self.core.index.borrow().check(key.hash()).is_err();
-            (links.stands(key) || damaged).then(|| {
+            (links.stands(key.as_ref()) || damaged).then(|| {
                 let version = self.core.index.borrow_mut().next_version();
                 links.decide(&self.core, Link::gone(key.as_ref()), Change::Delete(version))
             })
@@ -352,16 +395,21 @@ impl LinkIndex {
         self.map.get(key.as_ref()).map(Linked::of).unwrap_or_default()
     }
 
-    fn stands(&self, key: &Key) -> bool {
-        self.map.get(key.as_ref()).is_some_and(Card::stands)
+    fn stands(&self, key: KeyRef<'_>) -> bool {
+        self.map.get(key).is_some_and(Card::stands)
     }
 
     fn decide(&mut self, core: &Core, card: Link, change: Change) -> Ticket {
         let seq = core.decide_link(&card, &change);
+        self.note(core, card, change, seq)
+    }
+
+    /// What record `seq` says holds from now on.
+    fn note(&mut self, core: &Core, card: Link, change: Change, seq: u64) -> Ticket {
         card.set_ticket(Ticket(seq));
         let key = card.key();
-        // A companion has the hash of its name, of which it says nothing.
-        let was_damaged = key.space < COMPANION && core.index.borrow_mut().mend(core, key.hash());
+        // One that shares its hash says nothing of the others that have it.
+        let was_damaged = key.is_alone() && core.index.borrow_mut().mend(core, key.hash());
         let before = self.map.insert(card.clone());
         self.pending.push_back(Pending { seq, card, change, before, was_damaged });
         Ticket(seq)
@@ -413,6 +461,17 @@ impl Core {
         self.decide(&record, key.hash())
     }
 
+    /// One record for what one record said.
+    fn decide_links_again(&self, together: &[Pending]) -> u64 {
+        match together {
+            [one] => self.decide_link(&one.card, &one.change),
+            many => {
+                let records = many.iter().map(|pending| record_of(&pending.card)).collect();
+                self.decide(&Record::Links(records), many[0].card.key().hash())
+            }
+        }
+    }
+
     /// See [`LinkIndex::durable_after`].
     pub(super) fn durable_links(&self, after: Option<&Link>, count_max: usize) -> Vec<(Link, Option<Link>)> {
         let synced = self.journal.borrow().synced_seq();
@@ -440,9 +499,9 @@ impl Core {
         let synced = self.journal.borrow().synced_seq();
         let mut links = self.links.borrow_mut();
         let mut settled = Vec::new();
-        while let Some(pending) =
-            links.pending.pop_front_if(|pending| pending.seq <= synced && pending.is_at_rest())
-        {
+        // Of what one record says all or nothing is settled.
+        let until = links.first_fickle(synced).unwrap_or(synced.saturating_add(1));
+        while let Some(pending) = links.pending.pop_front_if(|pending| pending.seq < until) {
             links.told -= 1;
             let key = pending.card.key();
             if !pending.card.stands() && links.map.get(key).is_some_and(|latest| latest.is(&pending.card)) {
@@ -483,13 +542,17 @@ impl Core {
             }
         }
         links.told = again.len();
-        for pending in again {
-            let seq = self.decide_link(&pending.card, &pending.change);
-            if pending.card.ticket().0 == pending.seq {
-                pending.card.set_ticket(Ticket(seq));
+        let mut again = Vec::from(again);
+        for together in again.chunk_by_mut(|one, next| one.seq == next.seq) {
+            let seq = self.decide_links_again(together);
+            for pending in together {
+                if pending.card.ticket().0 == pending.seq {
+                    pending.card.set_ticket(Ticket(seq));
+                }
+                pending.seq = seq;
             }
-            links.pending.push_back(Pending { seq, ..pending });
         }
+        links.pending = again.into();
     }
 }
 

@@ -24,7 +24,8 @@
 //!    that. A name or an end is written only after the data that it speaks of is on disk.
 //!
 //! What is put whole, a blob, is a [`Link`] from a name to parts of a [`Body`], which is written like a stream. A link
-//! is decided once its bytes are committed; see [`links`] for how the two logs that this takes are kept together.
+//! is decided once its bytes are committed; see [`links`] for how the two logs that this takes are kept together. Links
+//! of one group can be put by one record, so that after a crash all of them are there or none.
 //!
 //! # Rules that recovery rests on
 //!
@@ -67,10 +68,10 @@ pub use append::Appender;
 pub use body::{BODIES, Body};
 pub use error::{Damage, OpenError, StoreError, Unreadable};
 pub use extent::{LogId, WINDOW};
-pub use links::{Content, Link, Linked, Links, PARTS_MAX, Part, Parts};
+pub use links::{Content, Link, Linked, Links, PARTS_MAX, Part, Parts, Put};
 pub use names::card::Card;
 pub use names::{Entry, Found, Names, Stream, Ticket};
-pub use placement::{COMPANION, Key, KeyRef, owner_of, placement_hash};
+pub use placement::{COMPANION, GROUPED, Key, KeyRef, owner_of, placement_hash};
 pub use tail::{End, OldRun, State, Tail};
 pub use tally::Tally;
 
@@ -312,6 +313,11 @@ impl Store {
     /// Resolves once a stream that is appended to on this shard is durable up to `len`.
     pub async fn durable(&self, tail: &Arc<Tail>, len: u64) -> Result<(), StoreError> {
         self.core.durable(tail, len).await
+    }
+
+    /// When a change of it counts as done.
+    pub fn durability(&self) -> Durability {
+        self.core.durability
     }
 
     /// Resolves once all that is published of a stream without an appender is durable, whichever shard it was

@@ -61,6 +61,11 @@ impl KeyRef<'_> {
     pub fn hash(self) -> u64 {
         placement_hash(self.space, self.bytes)
     }
+
+    /// Whether no other name has this placement hash, but by chance: what is said of the hash is said of the name.
+    pub(super) fn is_alone(self) -> bool {
+        self.space < GROUPED
+    }
 }
 
 impl fmt::Debug for KeyRef<'_> {
@@ -68,6 +73,11 @@ impl fmt::Debug for KeyRef<'_> {
         write!(f, "{}:\"{}\"", self.space, self.bytes.escape_ascii())
     }
 }
+
+/// Spaces from here to [`COMPANION`] are of groups: what is before the first NUL of a name is its group, and all names of
+/// a group, of whichever of these spaces, belong to one owner. So one record can change several of them, and one shard
+/// lists them. A lost record costs its group.
+pub const GROUPED: u8 = 32;
 
 /// Spaces from here on are of companions: names that belong to the owner of another one, which is a name of the space
 /// with the lower number. A companion's bytes are that name's, then its own, then in one byte how many are its own,
@@ -80,6 +90,7 @@ pub fn placement_hash(space: u8, key: &[u8]) -> u64 {
         Some(&own) if space >= COMPANION => {
             (space % COMPANION, &key[..key.len().saturating_sub(usize::from(own))])
         }
+        _ if space >= GROUPED => (GROUPED, memchr::memchr(0, key).map_or(key, |end| &key[..end])),
         _ => (space, key),
     };
     let mut hasher = Xxh3::new();
@@ -113,6 +124,15 @@ mod tests {
         assert_eq!(placement_hash(2 * COMPANION + 4, b"photos\0cat\x01"), name);
         assert_ne!(placement_hash(4, b"photos\0catxyz\x04"), name);
         assert_eq!(placement_hash(COMPANION, b"\xff"), placement_hash(0, b""), "a wrong length is no panic");
+    }
+
+    #[test]
+    fn a_group_is_in_one_place() {
+        let group = placement_hash(GROUPED, b"event-1\0a");
+        assert_eq!(placement_hash(GROUPED + 5, b"event-1\0b\0c"), group);
+        assert_eq!(placement_hash(GROUPED, b"event-1"), group);
+        assert_ne!(placement_hash(GROUPED, b"event-2\0a"), group);
+        assert_ne!(placement_hash(GROUPED - 1, b"event-1\0a"), placement_hash(GROUPED - 1, b"event-1\0b"));
     }
 
     #[test]

@@ -33,6 +33,7 @@ pub struct Setup {
     loom_listen: String,
     vblob: Option<String>,
     s3: Option<String>,
+    ion: Option<String>,
     serpentine: Option<String>,
     further: String,
     micro: Option<String>,
@@ -50,6 +51,7 @@ impl Default for Setup {
             loom_listen: "\"127.0.0.1:0\"".to_owned(),
             vblob: None,
             s3: None,
+            ion: None,
             serpentine: None,
             further: String::new(),
             micro: None,
@@ -114,6 +116,14 @@ impl Setup {
         self
     }
 
+    /// Serves ion, with these lines in `[ion]` and its modules.
+    pub fn ion(mut self, lines: &str) -> Self {
+        let section = self.ion.get_or_insert_default();
+        section.push_str(lines);
+        section.push('\n');
+        self
+    }
+
     /// Serves micro, with these lines in `[micro]`.
     pub fn micro(mut self, lines: &str) -> Self {
         let section = self.micro.get_or_insert_default();
@@ -148,7 +158,7 @@ impl Setup {
         let served = [
             ("vblob", &self.vblob),
             ("s3", &self.s3),
-            ("ion", &None),
+            ("ion", &self.ion),
             ("serpentine", &self.serpentine),
             ("micro", &self.micro),
         ];
@@ -231,6 +241,12 @@ impl Daemon {
     #[track_caller]
     pub fn vblob(&self) -> &str {
         self.listener("vblob")
+    }
+
+    /// Where ion listens.
+    #[track_caller]
+    pub fn ion(&self) -> &str {
+        self.listener("ion")
     }
 
     /// Where s3 listens.

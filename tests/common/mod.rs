@@ -10,6 +10,7 @@ pub mod content;
 pub mod daemon;
 pub mod damage;
 pub mod http;
+pub mod ion;
 pub mod loom;
 pub mod micro;
 pub mod proc;

@@ -11,8 +11,8 @@ use millpond::runtime::file::{FileOps, Syncing};
 use millpond::runtime::shard::{Parts, enter};
 use millpond::runtime::{Disk, File, Shard, ShardId, shard};
 use millpond::storage::{
-    Appender, Durability, End, Entry, Key, Link, Linked, LogId, OpenError, Options, Part, ShardImage, Store,
-    StoreError, Tail,
+    Appender, Durability, End, Entry, GROUPED, Key, Link, Linked, LogId, OpenError, Options, Part, Put,
+    ShardImage, Store, StoreError, Tail,
 };
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -290,6 +290,22 @@ impl Rig {
         })
     }
 
+    /// Has links of one group stand for these parts, by one record.
+    pub fn put_together(&self, group: &str, puts: Vec<(&str, Vec<Part>)>) {
+        let owner = self.owner(&group_key(group, ""));
+        let puts = puts.into_iter().map(|(name, parts)| Put {
+            key: group_key(group, name),
+            attributes: format!("about {name}").into_bytes().into(),
+            parts: parts.into_iter().collect(),
+        });
+        let (store, puts) = (self.stores[owner].clone(), puts.collect());
+        self.run(owner, async move {
+            for linked in store.links().put_together(puts).unwrap().expect("it fits") {
+                store.links().committed(&linked).await.unwrap();
+            }
+        });
+    }
+
     pub fn unlink(&self, name: &str) {
         let key = link_key(name);
         let owner = self.owner(&key);
@@ -302,7 +318,15 @@ impl Rig {
 
     /// What a link stands for, read.
     pub fn linked(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        let key = link_key(name);
+        self.linked_by(link_key(name))
+    }
+
+    /// The same of a link of a group.
+    pub fn linked_in(&self, group: &str, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.linked_by(group_key(group, name))
+    }
+
+    fn linked_by(&self, key: Key) -> Result<Option<Vec<u8>>, StoreError> {
         let owner = self.owner(&key);
         let store = self.stores[owner].clone();
         let found = self.run(owner, async move {
@@ -390,6 +414,10 @@ pub fn key(name: &str) -> Key {
 /// Bytes that tell where they belong.
 pub fn link_key(name: &str) -> Key {
     Key::new(4, name.as_bytes())
+}
+
+pub fn group_key(group: &str, name: &str) -> Key {
+    Key::new(GROUPED, format!("{group}\0{name}").as_bytes())
 }
 
 pub fn pattern(seed: u64, len: usize) -> Vec<u8> {

@@ -7,7 +7,7 @@
 //! Lives on: every shard, with a copy of the table; changes of one container run one after the other on its owner.
 
 use super::message::{Answer, Ask};
-use super::{BlobError, Blobs, Container, STREAMS, ask};
+use super::{BlobError, Blobs, Container, Name, STREAMS, ask};
 use crate::runtime::ShardId;
 use crate::runtime::notify::Notify;
 use crate::service::owner::{self, space};
@@ -74,6 +74,14 @@ impl Blobs {
         }
     }
 
+    /// Refuses a name whose container is not there.
+    pub(super) fn admit(&self, name: &Name) -> Result<(), BlobError> {
+        match !name.needs_container() || self.container(name.container()).is_some() {
+            true => Ok(()),
+            false => Err(BlobError::NoSuchContainer),
+        }
+    }
+
     /// All containers in the order of their names.
     pub fn containers(&self) -> Vec<Container> {
         let known = self.containers.known.borrow();
@@ -108,17 +116,18 @@ impl Blobs {
         Ok(())
     }
 
-    /// Waits while the container is barred. Whoever puts something decides without another wait.
-    pub(super) async fn enter(&self, name: &str) -> Result<(), BlobError> {
-        loop {
+    /// Waits while the name's container is barred. Whoever puts something decides without another wait.
+    pub(super) async fn enter(&self, name: &Name) -> Result<(), BlobError> {
+        while name.needs_container() {
             let changed = self.containers.changed.wait();
-            match self.containers.known.borrow().get(name) {
+            match self.containers.known.borrow().get(name.container()) {
                 None => return Err(BlobError::NoSuchContainer),
                 Some(known) if !known.barred => return Ok(()),
                 Some(_) => {}
             }
             changed.await;
         }
+        Ok(())
     }
 
     fn owner_of_container(&self, name: &str) -> ShardId {

@@ -59,9 +59,11 @@ impl Blobs {
         self.door_to(CONTAINER).map(|_| Container { name: CONTAINER.into(), created_ms: 0 })
     }
 
-    /// Whether blobs may come and go in `container`.
-    pub(super) fn demand_writable(&self, container: &str) -> Result<(), BlobError> {
+    /// Whether blobs may come and go where `name` is.
+    pub(super) fn demand_writable(&self, name: &Name) -> Result<(), BlobError> {
+        let container = name.container();
         match self.container(container) {
+            _ if !name.needs_container() => Ok(()),
             _ if container == CONTAINER => Err(BlobError::Reserved),
             None => Err(BlobError::NoSuchContainer),
             Some(_) => Ok(()),

@@ -40,7 +40,7 @@ pub(super) enum Content {
 }
 
 impl Blob {
-    pub(super) fn new(name: Name, link: Link) -> Self {
+    pub(in crate::service) fn new(name: Name, link: Link) -> Self {
         // What is not ours to read shows as nothing; the bytes are what they are.
         let properties = Arc::new(Properties::decode(link.attributes()).unwrap_or_default());
         let (size, created_ms, version) = (link.parts.len(), link.created_ms, link.version);
@@ -59,10 +59,10 @@ impl Blob {
 impl Blobs {
     /// The blob that `name` stands for; `None` when there is none. Without the container it is an error.
     pub async fn find(self: &Rc<Self>, name: &Name) -> Result<Option<Blob>, BlobError> {
-        if self.container(name.container()).is_none() {
-            return Err(BlobError::NoSuchContainer);
-        }
-        if let Some(door) = self.door_to(name.container()) {
+        self.admit(name)?;
+        if name.needs_container()
+            && let Some(door) = self.door_to(name.container())
+        {
             return door.find(name).await;
         }
         let found: Result<Found, BlobError> =
@@ -84,6 +84,16 @@ impl Blobs {
         let mut parted = Parted { blobs, link, part: 0, before: 0, position, until, owes_turn: false };
         parted.find_part();
         Reader::Put(parted)
+    }
+
+    /// All bytes of a blob that fits into memory.
+    pub async fn read_whole(self: &Rc<Self>, blob: &Blob) -> Result<Vec<u8>, BlobError> {
+        let mut reader = self.read(blob, 0, blob.size);
+        let mut bytes = Vec::with_capacity(blob.size as usize);
+        while let Look::Ready(range) = reader.next().await? {
+            bytes.extend(warm::load(range).await?);
+        }
+        Ok(bytes)
     }
 
     pub(super) async fn look_up(self: Rc<Self>, name: Name) -> Result<Found, BlobError> {

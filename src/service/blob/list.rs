@@ -6,7 +6,7 @@
 use super::message::{Answer, Ask};
 use super::{Blob, BlobError, Blobs, Name, ask};
 use crate::service::owner::space;
-use crate::storage::{Link, Linked};
+use crate::storage::{Link, Linked, placement_hash};
 use std::ops::Bound;
 use std::rc::Rc;
 
@@ -89,7 +89,7 @@ impl Blobs {
         }
         let mut rows = Share::new();
         for shard in self.shards() {
-            let question = Ask::List(container.into(), query.clone());
+            let question = Ask::List(space::BLOBS, container.into(), query.clone());
             let share: Result<Share, BlobError> = ask!(self, shard, question, Answer::Listed);
             rows.extend(share?);
         }
@@ -97,26 +97,33 @@ impl Blobs {
         rows.sort_by(|a, b| a.name().cmp(b.name()));
         // Several owners may have keys that fold into the same.
         rows.dedup_by(|a, b| a.name() == b.name());
-        let inside = container.len() + 1;
-        let mut rows = rows.into_iter();
-        let page = rows.by_ref().take(query.limit);
-        let page = page.map(|row| match row {
-            Row::Link(link) => Listed::Blob(Blob::new(Name::of_link(&link, container.len()), link)),
-            Row::Prefix(prefix) => Listed::Prefix(prefix[inside..].into()),
-        });
-        Ok(Listing { entries: page.collect(), next: rows.next().map(|row| row.name()[inside..].into()) })
+        Ok(page(container, &query, rows))
+    }
+
+    /// The same of a group, all of which one shard has.
+    pub async fn list_group(
+        self: &Rc<Self>,
+        space: u8,
+        group: &str,
+        query: Query,
+    ) -> Result<Listing, BlobError> {
+        let owner = self.store.owner_of_hash(placement_hash(space, group.as_bytes()));
+        let question = Ask::List(space, group.into(), query.clone());
+        let share: Result<Share, BlobError> = ask!(self, owner, question, Answer::Listed);
+        Ok(page(group, &query, share?))
     }
 
     /// This owner's first entries of a page, one more than fits, once they are committed.
     pub(super) async fn list_owned(
         self: Rc<Self>,
+        space: u8,
         container: Box<str>,
         query: Query,
     ) -> Result<Share, BlobError> {
         let links = self.store.links();
         loop {
             let mut pending = Vec::new();
-            let share = self.look_through(&container, &query, |linked| {
+            let share = self.look_through(space, &container, &query, |linked| {
                 if !links.is_committed(linked) {
                     pending.push(linked.clone());
                 }
@@ -131,7 +138,13 @@ impl Blobs {
         }
     }
 
-    fn look_through(&self, container: &str, query: &Query, mut seen: impl FnMut(&Linked)) -> Share {
+    fn look_through(
+        &self,
+        space: u8,
+        container: &str,
+        query: &Query,
+        mut seen: impl FnMut(&Linked),
+    ) -> Share {
         let inside = [container.as_bytes(), b"\0"].concat();
         let full = |key: &[u8]| [&*inside, key].concat();
         let prefix = full(&query.prefix);
@@ -149,7 +162,7 @@ impl Blobs {
         loop {
             let mut skip = None;
             let place = from.as_ref().map(Vec::as_slice);
-            self.store.links().each(space::BLOBS, place, |key, linked| {
+            self.store.links().each(space, place, |key, linked| {
                 if share.len() > query.limit || !key.bytes.starts_with(&prefix) {
                     return false;
                 }
@@ -175,6 +188,18 @@ impl Blobs {
             }
         }
     }
+}
+
+/// The first entries of what owners told.
+fn page(container: &str, query: &Query, rows: Share) -> Listing {
+    let inside = container.len() + 1;
+    let mut rows = rows.into_iter();
+    let page = rows.by_ref().take(query.limit);
+    let page = page.map(|row| match row {
+        Row::Link(link) => Listed::Blob(Blob::new(Name::of_link(&link, container.len()), link)),
+        Row::Prefix(prefix) => Listed::Prefix(prefix[inside..].into()),
+    });
+    Listing { entries: page.collect(), next: rows.next().map(|row| row.name()[inside..].into()) }
 }
 
 impl Query {

@@ -58,8 +58,8 @@ pub enum Ask {
     Find(Name),
     /// To the owner of the name: delete it.
     Delete(Name, When),
-    /// To every owner: your share of a page.
-    List(Box<str>, Query),
+    /// To every owner: your share of a page of a container in a space.
+    List(u8, Box<str>, Query),
     /// To the owner of the name: begin an upload with these properties.
     Begin(Name, Box<[u8]>),
     /// To the owner of the name: the upload and its parts above this number, at most so many and one more.

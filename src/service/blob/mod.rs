@@ -238,9 +238,9 @@ impl Blobs {
             Ask::Delete(name, when) => {
                 self.reply(reply, async move |blobs| Answer::Changed(blobs.decide_delete(name, when).await))
             }
-            Ask::List(container, query) => {
-                self.reply(reply, async move |blobs| Answer::Listed(blobs.list_owned(container, query).await))
-            }
+            Ask::List(space, container, query) => self.reply(reply, async move |blobs| {
+                Answer::Listed(blobs.list_owned(space, container, query).await)
+            }),
             Ask::Begin(name, properties) => self
                 .reply(reply, async move |blobs| Answer::Begun(blobs.decide_begin(name, properties).await)),
             Ask::Parts(name, id, after, limit) => self.reply(reply, async move |blobs| {

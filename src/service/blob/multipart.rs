@@ -85,7 +85,7 @@ pub type Uploads = Vec<(Name, UploadId, Link)>;
 impl Blobs {
     /// Begins an upload. `properties` are those of the final blob.
     pub async fn begin(self: &Rc<Self>, name: &Name, properties: Properties) -> Result<UploadId, BlobError> {
-        self.demand_writable(name.container())?;
+        self.demand_writable(name)?;
         properties.check().map_err(BlobError::PropertiesTooLong)?;
         ask!(self, self.owner_of(name), Ask::Begin(name.clone(), properties.encode()), Answer::Begun)
     }
@@ -98,7 +98,7 @@ impl Blobs {
         number: u16,
         announced: Option<u64>,
     ) -> Result<Upload, BlobError> {
-        self.demand_writable(name.container())?;
+        self.demand_writable(name)?;
         // Looked at before the bytes come, and again when they are there.
         self.parts(name, id, u16::MAX, 0).await?;
         self.upload(Target::Part(name.clone(), id.clone(), number), announced)
@@ -147,7 +147,7 @@ impl Blobs {
         properties: Properties,
         when: When,
     ) -> Result<Stored, BlobError> {
-        self.demand_writable(name.container())?;
+        self.demand_writable(name)?;
         properties.check().map_err(BlobError::PropertiesTooLong)?;
         let question = Ask::Complete(name.clone(), id.clone(), parts, properties.encode(), when);
         ask!(self, self.owner_of(name), question, Answer::Stored)
@@ -155,7 +155,7 @@ impl Blobs {
 
     /// Takes an upload back with all its parts.
     pub async fn abort(self: &Rc<Self>, name: &Name, id: &UploadId) -> Result<(), BlobError> {
-        self.demand_writable(name.container())?;
+        self.demand_writable(name)?;
         ask!(self, self.owner_of(name), Ask::Abort(name.clone(), id.clone()), Answer::Done)
     }
 
@@ -198,7 +198,7 @@ impl Blobs {
         name: Name,
         properties: Box<[u8]>,
     ) -> Result<UploadId, BlobError> {
-        self.enter(name.container()).await?;
+        self.enter(&name).await?;
         let id = UploadId::generate();
         let put = self.decide_link(id.key(&name), Default::default(), properties)?.0;
         self.store.links().committed(&put).await?;
@@ -268,7 +268,7 @@ impl Blobs {
         for part in &wanted {
             links.committed(&links.get(&id.part_key(&name, part.number))?).await?;
         }
-        self.enter(name.container()).await?;
+        self.enter(&name).await?;
         self.judge(&name, &when).await?;
         // From here on nothing waits. What was looked at above may have changed meanwhile.
         if links.get(&id.key(&name))?.link.is_none() {

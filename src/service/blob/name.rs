@@ -4,13 +4,15 @@
 //! Pure; runs anywhere.
 
 use crate::service::owner::space;
-use crate::storage::{COMPANION, Key, KeyRef, Link};
+use crate::storage::{COMPANION, GROUPED, Key, KeyRef, Link};
 use std::fmt;
 use std::sync::Arc;
 
 /// The name of a blob.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name {
+    /// The store's: [`space::BLOBS`], or one of groups, whose containers are not created and all there.
+    space: u8,
     /// The container, a NUL, the key.
     bytes: Arc<[u8]>,
     container_len: u8,
@@ -33,6 +35,16 @@ impl Name {
 
     /// The blob `key` in `container`.
     pub fn new(container: &str, key: &[u8]) -> Result<Self, BadName> {
+        Self::within(space::BLOBS, container, key)
+    }
+
+    /// The blob `key` of a group: its container is there without being created, and has one owner.
+    pub fn of_group(space: u8, group: &str, key: &[u8]) -> Result<Self, BadName> {
+        assert!((GROUPED..COMPANION).contains(&space), "a space of groups");
+        Self::within(space, group, key)
+    }
+
+    pub(super) fn within(space: u8, container: &str, key: &[u8]) -> Result<Self, BadName> {
         let Ok(container_len @ 1..) = u8::try_from(container.len()) else { return Err(BadName::Container) };
         if container.contains('\0') {
             return Err(BadName::Container);
@@ -40,7 +52,7 @@ impl Name {
         match key.len() {
             0 => Err(BadName::EmptyKey),
             1..=Self::KEY_MAX => {
-                Ok(Name { bytes: [container.as_bytes(), b"\0", key].concat().into(), container_len })
+                Ok(Name { space, bytes: [container.as_bytes(), b"\0", key].concat().into(), container_len })
             }
             _ => Err(BadName::LongKey),
         }
@@ -52,6 +64,11 @@ impl Name {
         std::str::from_utf8(container).expect("it was a str")
     }
 
+    /// Whether its container has to be created.
+    pub(super) fn needs_container(&self) -> bool {
+        self.space < GROUPED
+    }
+
     /// The key within.
     pub fn key(&self) -> &[u8] {
         &self.bytes[usize::from(self.container_len) + 1..]
@@ -60,8 +77,8 @@ impl Name {
 
 /// For the store: names, and what belongs to them.
 impl Name {
-    pub(super) fn store_key(&self) -> Key {
-        Key { space: space::BLOBS, bytes: self.bytes.clone() }
+    pub(in crate::service) fn store_key(&self) -> Key {
+        Key { space: self.space, bytes: self.bytes.clone() }
     }
 
     /// The name of something that belongs to this one, in a space of companions.
@@ -73,11 +90,11 @@ impl Name {
     /// The name of a blob whose link this is, in a container whose name has so many bytes.
     pub(super) fn of_link(link: &Link, container_len: usize) -> Self {
         let container_len = u8::try_from(container_len).expect("the container has a name");
-        Name { bytes: link.key().bytes.into(), container_len }
+        Name { space: link.key().space, bytes: link.key().bytes.into(), container_len }
     }
 
     /// The name in a key of the store, and what a companion has of its own.
-    pub(super) fn of_key(key: KeyRef<'_>) -> Option<(Self, &[u8])> {
+    pub(in crate::service) fn of_key(key: KeyRef<'_>) -> Option<(Self, &[u8])> {
         let (bytes, own): (Arc<[u8]>, _) = match key.bytes.last() {
             Some(&own) if key.space >= COMPANION => {
                 let (name, own) = key.bytes.split_at_checked(key.bytes.len().checked_sub(own.into())?)?;
@@ -87,7 +104,7 @@ impl Name {
         };
         let container_len = u8::try_from(bytes.iter().position(|byte| *byte == 0)?).ok()?;
         std::str::from_utf8(&bytes[..container_len.into()]).ok()?;
-        Some((Name { bytes, container_len }, own))
+        Some((Name { space: key.space % COMPANION, bytes, container_len }, own))
     }
 }
 

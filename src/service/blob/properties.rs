@@ -34,7 +34,7 @@ impl Properties {
 
     /// As the store keeps it: a byte for the tag's length and the tag; then for each field a byte for the length of its
     /// name, the name, two for the length of its value, the value.
-    pub(super) fn encode(&self) -> Box<[u8]> {
+    pub(in crate::service) fn encode(&self) -> Box<[u8]> {
         assert!(self.etag.len() <= 255 && self.len() <= Self::BYTES_MAX, "looked at before");
         let mut out = Vec::with_capacity(1 + self.etag.len() + self.len() + 3 * self.fields.len());
         out.push(self.etag.len() as u8);
@@ -56,7 +56,7 @@ impl Properties {
     }
 
     /// Reads what [`Properties::encode`] wrote; `None` for anything else.
-    pub(super) fn decode(mut bytes: &[u8]) -> Option<Self> {
+    pub(in crate::service) fn decode(mut bytes: &[u8]) -> Option<Self> {
         let mut take = |len: usize| {
             let (taken, rest) = bytes.split_at_checked(len)?;
             bytes = rest;

@@ -9,7 +9,7 @@ use super::pack::PACKED_MAX;
 use super::{Blob, BlobError, Blobs, Name, Properties, When, ask};
 use crate::runtime::gate::Pass;
 use crate::runtime::{notify, shard};
-use crate::storage::{Appender, Body, Linked, Part, Parts, StoreError};
+use crate::storage::{Appender, Body, GROUPED, Linked, Part, Parts, StoreError};
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -61,7 +61,7 @@ impl Blobs {
         target: Target,
         announced: Option<u64>,
     ) -> Result<Upload, BlobError> {
-        self.demand_writable(target.name().container())?;
+        self.demand_writable(target.name())?;
         let pass = self.putting.enter().ok_or(StoreError::Closing)?;
         self.limits.get().admit(self.bytes(), announced.unwrap_or(0))?;
         let body = match announced {
@@ -93,7 +93,7 @@ impl Blobs {
         when: When,
     ) -> Result<Stored, BlobError> {
         properties.check().map_err(BlobError::PropertiesTooLong)?;
-        self.demand_writable(target.name().container())?;
+        self.demand_writable(target.name())?;
         let content = Content::Parts(cut(source.parts().ok_or(BlobError::NotCopied)?, range));
         let _pass = self.putting.enter().ok_or(StoreError::Closing)?;
         self.ask_put(target, content, properties.encode(), when).await
@@ -238,6 +238,11 @@ async fn write(blobs: &Blobs, appender: &mut Appender, spill: &mut Vec<u8>) -> R
 
 /// For the owner's shard.
 impl Blobs {
+    /// Has a few bytes in this shard's pack, for a name that it owns and decides about next.
+    pub(in crate::service) async fn pack(&self, bytes: &[u8]) -> Result<Parts, StoreError> {
+        Ok(self.packer.append(&self.store, bytes).await?.into_iter().collect())
+    }
+
     pub(super) async fn decide_put(
         self: Rc<Self>,
         target: Target,
@@ -249,7 +254,7 @@ impl Blobs {
             Content::Parts(parts) => parts.into_iter().collect(),
             Content::Small(bytes) => self.packer.append(&self.store, &bytes).await?.into_iter().collect(),
         };
-        self.enter(target.name().container()).await?;
+        self.enter(target.name()).await?;
         // From here to the decision nothing waits, so decisions about a name have an order.
         let key = match &target {
             Target::Blob(name) => {
@@ -280,7 +285,8 @@ impl Blobs {
         let links = self.store.links();
         let replaced = links.look(&key).link.is_some();
         self.churned.set(self.churned.get() || replaced);
-        let count_max = self.limits.get().blobs.unwrap_or(u64::MAX);
+        // Groups are of dialects that have no such limit.
+        let count_max = self.limits.get().blobs.filter(|_| key.space < GROUPED).unwrap_or(u64::MAX);
         let size = parts.len();
         let Some(put) = links.put(key, properties, parts, count_max)? else {
             return Err(BlobError::Count(count_max));
@@ -312,7 +318,7 @@ impl Blobs {
 
     /// Deletes what `name` stands for; false when there was nothing, which `when` may forbid.
     pub async fn delete(self: &Rc<Self>, name: &Name, when: When) -> Result<bool, BlobError> {
-        self.demand_writable(name.container())?;
+        self.demand_writable(name)?;
         ask!(self, self.owner_of(name), Ask::Delete(name.clone(), when), Answer::Changed)
     }
 

@@ -7,13 +7,12 @@
 
 use super::Blobs;
 use super::pack::PACKED_MAX;
-use crate::runtime::{FileRange, blocking, shard, timer};
+use crate::runtime::{shard, timer};
 use crate::service::owner::space;
 use crate::service::warm;
 use crate::storage::{Key, Link, Parts, StoreError};
 use std::ops::Bound;
 use std::rc::{Rc, Weak};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// How often packs are looked at.
@@ -30,7 +29,7 @@ impl Blobs {
     }
 
     async fn repack(self: &Rc<Self>) -> Result<(), StoreError> {
-        for space in [space::BLOBS, space::PARTS] {
+        for space in space::OF_BLOBS {
             let mut after: Option<Key> = None;
             loop {
                 let (mut sparse, mut seen) = (Vec::new(), 0);
@@ -72,7 +71,7 @@ impl Blobs {
                 Err(StoreError::Damaged(_)) => return Ok(()),
                 warmed => warmed?,
             }
-            bytes.extend(load(range).await?);
+            bytes.extend(warm::load(range).await?);
         }
         let parts: Parts = self.packer.append(&self.store, &bytes).await?.into_iter().collect();
         if let Some(moved) = self.store.links().relocate(key, link.version, parts)? {
@@ -102,13 +101,4 @@ fn lies_in_a_sparse_pack(link: &Link) -> bool {
         [part] => part.len() <= PACKED_MAX as u64 && part.body().is_sparse(),
         _ => false,
     }
-}
-
-async fn load(range: FileRange) -> Result<Vec<u8>, StoreError> {
-    let loaded = blocking::run(move || {
-        let mut bytes = vec![0; range.len as usize];
-        range.file.read_exact_at(&mut bytes, range.offset).map(|()| bytes)
-    });
-    let loaded = loaded.await.and_then(|loaded| loaded);
-    loaded.map_err(|error| StoreError::Io(error.kind(), Arc::default()))
 }

@@ -110,6 +110,11 @@ impl Producer {
         self.desk.start
     }
 
+    /// The stream's length with everything that was taken.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
     /// Whether the stream took another one's place.
     pub fn has_replaced(&self) -> bool {
         self.replaced
@@ -165,7 +170,8 @@ impl Producer {
             return;
         }
         let total = self.streams.total_bytes() + (self.spill.len() - self.spilled) as u64;
-        let (fitting, over) = self.streams.limits.get().fitting(self.position, total, bytes.len());
+        let (fitting, over) =
+            self.streams.limits_of(&self.desk.id).fitting(self.position, total, bytes.len());
         self.over = over;
         let bytes = &bytes[..fitting];
         self.position += fitting as u64;

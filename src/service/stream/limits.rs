@@ -9,7 +9,7 @@
 //! Invariant: no stream is longer than its limit, and no piece is taken once a limit is reached.
 //! Lives on: every shard with its own copy of the limits, which a new configuration replaces; the counts are shared.
 
-use super::Streams;
+use super::{Id, Keeper, Streams};
 use crate::observe::metrics::Bound;
 use crate::service::owner::space;
 use crate::storage::StoreError;
@@ -87,6 +87,11 @@ impl Limits {
 }
 
 impl Streams {
+    /// What bounds the stream `id`.
+    pub(super) fn limits_of(&self, id: &Id) -> Limits {
+        if Keeper::of(id) == Keeper::Loom { self.limits.get() } else { Limits::default() }
+    }
+
     /// The bytes of all streams of all shards.
     pub(super) fn total_bytes(&self) -> u64 {
         self.store.tally().bytes(space::STREAMS)

@@ -38,6 +38,8 @@ pub use open::{Open, OpenError, Opened, Resume};
 pub use retain::{Old, Oldest, Reaped, Reason, Retention};
 pub use spy::{Sight, Spy, SpyError, What};
 
+/// Reads bytes that a follower gave, for who has to look at them.
+pub use crate::service::warm::load;
 /// How streams stand and what disks do, in the words of the store.
 pub use crate::storage::{Damage, End, State, StoreError, Tail};
 

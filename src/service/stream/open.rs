@@ -182,7 +182,7 @@ impl Streams {
         offset: Option<u64>,
         announced: Option<u64>,
     ) -> Result<Producer, OpenError> {
-        let limits = self.limits.get();
+        let limits = self.limits_of(&id);
         let admitted = limits.admit_body(offset.unwrap_or(0), announced).and_then(|()| match offset {
             // What only ends a stream takes no room; and some of what is sent again is there already.
             Some(_) if announced == Some(0) => Ok(()),
@@ -287,7 +287,7 @@ impl Streams {
             names.committed(found.ticket).await?;
             return Err(OpenError::Taken);
         }
-        let names_max = self.limits.get().streams.unwrap_or(u64::MAX);
+        let names_max = self.limits_of(&id).streams.unwrap_or(u64::MAX);
         let Some((entry, ticket)) = names.put_within(key, home, metadata, names_max)? else {
             return Err(Limit::Streams(names_max).into());
         };

@@ -21,7 +21,7 @@
 use super::id::Id;
 use super::list::Walk;
 use super::message::{Answer, Ask};
-use super::{Streams, ask};
+use super::{Keeper, Streams, ask};
 use crate::runtime::notify::{self, Notify};
 use crate::runtime::{Moment, ShardId, shard, timer};
 use crate::service::owner;
@@ -191,6 +191,9 @@ impl Streams {
         let mut names = Walk::new(self, Bytes::new(), None);
         while let Some(entry) = names.next().await {
             looked += 1;
+            if is_kept(&entry) {
+                continue;
+            }
             let (old, rest_due_ms) = aged(&entry, age_ms_max);
             next_ms = next_ms.min(rest_due_ms);
             let Some(old) = old else { continue };
@@ -272,7 +275,7 @@ impl Streams {
         let mut names = Walk::new(&self, Bytes::new(), None);
         while let Some(entry) = names.next().await {
             // Without bytes it is too much of nothing.
-            if entry.tail.stored() > 0 {
+            if entry.tail.stored() > 0 && !is_kept(&entry) {
                 oldest.offer_all(&entry);
             }
         }
@@ -448,6 +451,11 @@ fn aged(entry: &Entry, age_ms_max: u64) -> (Option<Old>, u64) {
     // The last run: it goes once there is another one, of which nobody tells us.
     let rest_due_ms = tail.last_written_ms().map_or(u64::MAX, due_ms);
     (old, rest_due_ms.max(now.saturating_add(age_ms_max / LOOKS_PER_AGE)))
+}
+
+/// Events of modules stay, whatever is said of other streams.
+fn is_kept(entry: &Entry) -> bool {
+    Keeper::of(&Id::of_key(entry.key())) == Keeper::Ion
 }
 
 fn has_ended(entry: &Entry) -> bool {

@@ -1,11 +1,13 @@
-//! A name that stands for parts of bodies: the record that commits a blob, to the byte.
+//! Names that stand for parts of bodies: the record that commits a blob, or several things together, to the byte.
 //!
 //! | kind | | payload |
 //! |---|---|---|
 //! | 10 | Link | `version` u64, `created_ms` u64, `space` u8, `key` bytes, `attributes` bytes, parts |
+//! | 11 | Links | u32 count, and as many of what Link has: all of them hold, or none |
 //!
 //! Parts are a u32 count and as many of them: `uid` u64, `from` u64, `len` u64, which is that many bytes of the body
-//! with this uid from this offset on. The same record stands in journals and in checkpoints.
+//! with this uid from this offset on. Link stands in journals and in checkpoints, Links in journals alone: what a
+//! checkpoint covers has happened. The names of a Links record are of one group, so they share its placement hash.
 //! Invariant: what decodes has whole parts, none of them empty, and nothing else. Pure; runs anywhere.
 
 use super::super::placement::Key;
@@ -16,6 +18,21 @@ use std::borrow::Cow;
 pub const PARTS_MAX: usize = 10_000;
 
 const PART_LEN: usize = 24;
+
+/// The most names of a Links record.
+pub const LINKS_MAX: usize = 1024;
+
+/// Whether a Links record can say all of these.
+pub fn fit_together<'a>(links: impl Iterator<Item = &'a LinkRecord<'a>>) -> bool {
+    let of = |link: &LinkRecord<'_>| {
+        LINK_LEN + link.key.len() + link.attributes.len() + link.parts.len() * PART_LEN
+    };
+    let (count, len) = links.fold((0, 4), |(count, len), link| (count + 1, len + of(link)));
+    count <= LINKS_MAX && len <= PAYLOAD_MAX
+}
+
+/// What a link has beside key, attributes and parts.
+const LINK_LEN: usize = 8 + 8 + 1 + 4 + 4 + 4;
 
 const _: () = assert!(ATTRIBUTES_MAX + Key::BYTES_MAX + PARTS_MAX * PART_LEN + 64 < PAYLOAD_MAX);
 
@@ -60,7 +77,29 @@ pub(super) fn encode_link(link: &LinkRecord<'_>, out: &mut Vec<u8>) {
     }
 }
 
+pub(super) fn encode_links(links: &[LinkRecord<'_>], out: &mut Vec<u8>) {
+    assert!(links.len() <= LINKS_MAX, "a record has at most {LINKS_MAX} links");
+    out.extend_from_slice(&(links.len() as u32).to_le_bytes());
+    links.iter().for_each(|link| encode_link(link, out));
+}
+
+impl LinkRecord<'_> {
+    /// With bytes of its own.
+    pub fn into_owned(self) -> LinkRecord<'static> {
+        LinkRecord {
+            key: Cow::Owned(self.key.into_owned()),
+            attributes: Cow::Owned(self.attributes.into_owned()),
+            ..self
+        }
+    }
+}
+
 impl<'a> Input<'a> {
+    pub(super) fn links(&mut self) -> Option<Vec<LinkRecord<'a>>> {
+        let count = self.u32()? as usize;
+        (count <= LINKS_MAX).then(|| (0..count).map(|_| self.link()).collect())?
+    }
+
     pub(super) fn link(&mut self) -> Option<LinkRecord<'a>> {
         let (version, created_ms, space) = (self.u64()?, self.u64()?, self.u8()?);
         let key = self.bytes(Key::BYTES_MAX)?.into();

@@ -28,6 +28,7 @@
 //! | 8 | Trim | `uid` u64, `first` u64: bytes of the stream before this offset are gone; of several the greatest counts |
 //! | 9 | Ended | `uid` u64, `epoch` u64, `at_ms` u64: when the stream ended in that epoch |
 //! | 10 | Link | a name that stands for parts of bodies: see [`super::link`] |
+//! | 11 | Links | several of them, all or none |
 //! | 18 | Moved | as Mark: the run with this `epoch` and `start` lies here now |
 //!
 //! Kinds 16 and 17 stand in checkpoints alone and are laid out in [`super::snapshot`]. Invariant: decoding what was
@@ -36,7 +37,7 @@
 use super::super::extent::{Extent, LogId};
 use super::super::placement::Key;
 use super::super::tail::End;
-use super::link::{LinkRecord, encode_link};
+use super::link::{LinkRecord, encode_link, encode_links};
 use super::snapshot::{Runs, Snapshot, encode_runs, encode_snapshot};
 use std::borrow::Cow;
 
@@ -145,6 +146,8 @@ pub enum Record<'a> {
     },
     /// A name was put or replaced that stands for parts of bodies.
     Link(LinkRecord<'a>),
+    /// Several such names of one group were, together.
+    Links(Vec<LinkRecord<'a>>),
     /// Where a name stands, whole.
     Stream(Snapshot<'a>),
     /// More runs of a stream.
@@ -202,6 +205,7 @@ const ABORT: u8 = 7;
 const TRIM: u8 = 8;
 const ENDED: u8 = 9;
 const LINK: u8 = 10;
+const LINKS: u8 = 11;
 const STREAM: u8 = 16;
 const RUNS: u8 = 17;
 const MOVED: u8 = 18;
@@ -257,6 +261,7 @@ pub fn kind_name(kind: u8) -> &'static str {
         TRIM => "trim",
         ENDED => "ended",
         LINK => "link",
+        LINKS => "links",
         STREAM => "stream",
         RUNS => "runs",
         MOVED => "moved",
@@ -393,6 +398,10 @@ fn encode_payload(record: &Record<'_>, out: &mut Vec<u8>) -> u8 {
             encode_link(link, out);
             LINK
         }
+        Record::Links(links) => {
+            encode_links(links, out);
+            LINKS
+        }
         Record::Abort { from, to } => {
             out.extend_from_slice(&from.to_le_bytes());
             out.extend_from_slice(&to.to_le_bytes());
@@ -452,6 +461,7 @@ pub fn decode_payload(kind: u8, payload: &[u8]) -> Option<Record<'_>> {
         SYNC_MARK => Record::SyncMark,
         ABORT => Record::Abort { from: input.u64()?, to: input.u64()? },
         LINK => Record::Link(input.link()?),
+        LINKS => Record::Links(input.links()?),
         STREAM => Record::Stream(input.snapshot()?),
         RUNS => Record::Runs { uid: input.u64()?, runs: input.runs()? },
         _ => return None,
@@ -608,13 +618,18 @@ pub(super) mod tests {
         })
     }
 
-    fn link() -> impl Strategy<Value = Record<'static>> {
+    fn link() -> impl Strategy<Value = LinkRecord<'static>> {
         let part = (any::<u64>(), 0..1u64 << 50, 1..1u64 << 50);
         let parts =
             proptest::collection::vec(part.prop_map(|(uid, from, len)| PartAt { uid, from, len }), 0..5);
         (any::<[u64; 2]>(), any::<u8>(), bytes(80), bytes(300), parts).prop_map(
-            |([version, created_ms], space, key, attributes, parts)| {
-                Record::Link(LinkRecord { version, created_ms, space, key, attributes, parts })
+            |([version, created_ms], space, key, attributes, parts)| LinkRecord {
+                version,
+                created_ms,
+                space,
+                key,
+                attributes,
+                parts,
             },
         )
     }
@@ -657,7 +672,8 @@ pub(super) mod tests {
                 Record::Mark(mark) => Record::Moved(mark),
                 other => other,
             }),
-            link(),
+            link().prop_map(Record::Link),
+            proptest::collection::vec(link(), 0..4).prop_map(Record::Links),
             snapshot(),
             (any::<u64>(), runs()).prop_map(|(uid, runs)| Record::Runs { uid, runs }),
         ]

@@ -1,6 +1,6 @@
 //! `FORMAT`: what has to be known before any segment is read.
 //!
-//! A small JSON document, replaced atomically: `format` (3), `hash` ("xxh3-64"), `logs` (the ids that exist),
+//! A small JSON document, replaced atomically: `format` (5), `hash` ("xxh3-64"), `logs` (the ids that exist),
 //! `shards` (of the last start), `boot` (how often the directory was opened), `secret` (16 hex digits, of which
 //! generations are made), `crc` (CRC-32 of the file's text in 8 hex digits, computed with zeros in their place). It
 //! is written twice, `FORMAT.2` and then `FORMAT`; of two whole ones the one with the greater `boot` counts. Format 1

@@ -2,7 +2,7 @@
 //!
 //! The latest whose bodies are all there. A crash may leave a link's record and take its bodies, which are another log's;
 //! then nobody was told of it, or in the cache class only, and what it replaced was kept: that stands again, and the
-//! record is made void. Where something was durable and is damaged, nothing falls back: the name is refused instead.
+//! record is made void; of links that one record says, all or none. Where something was durable and is damaged, nothing falls back: the name is refused instead.
 //! Bodies that nothing stands for are left out; if records are lost they stay, as a lost one may have been their link.
 //!
 //! Invariant: the outcome depends on the files alone, so that a start that is cut off and the next one agree.
@@ -12,7 +12,7 @@ use super::super::body::{BODIES, Body};
 use super::super::journal::link::{LinkRecord, PartAt};
 use super::super::links::{Content, Link, Part};
 use super::super::names::Ticket;
-use super::super::placement::{COMPANION, Key, KeyRef, owner_of};
+use super::super::placement::{Key, KeyRef, owner_of};
 use super::super::tail::Tail;
 use super::super::tally::Tally;
 use super::Owned;
@@ -30,6 +30,12 @@ pub fn settle_links(facts: &mut Facts, owned: &mut Owned, tally: &Tally) {
         })
         .collect();
     let lossy = facts.has_losses();
+    let halves: HashSet<Written> = std::mem::take(&mut facts.together)
+        .into_iter()
+        .filter(|(_, parts)| !are_there(parts, &bodies) && !are_damaged(parts, &bodies, owned, lossy))
+        .map(|(written, _)| written)
+        .collect();
+    owned.fallen.extend(&halves);
     for ready in std::mem::take(&mut facts.ready) {
         // Most are like that. What is not is looked at like everything else.
         match ready.make(owned, &mut bodies) {
@@ -47,7 +53,7 @@ pub fn settle_links(facts: &mut Facts, owned: &mut Owned, tally: &Tally) {
         let key_hash = key.hash();
         let owner = owner_of(key_hash, shards).index();
         said.sort_by_key(|fact| fact.link.version);
-        if key.space < COMPANION
+        if key.as_ref().is_alone()
             && let Some(lost) = facts.lost_names.get_mut(&key_hash)
         {
             lost.retain(|lost| !said.iter().any(|fact| fact.written.is_after(lost)));
@@ -57,10 +63,14 @@ pub fn settle_links(facts: &mut Facts, owned: &mut Owned, tally: &Tally) {
         }
         let deleted = owned.deleted.get(&key).copied().unwrap_or(0);
         let mut fallen = Vec::new();
-        let mut said = said.into_iter().rev().filter(|fact| fact.link.version > deleted);
+        let mut said = said
+            .into_iter()
+            .rev()
+            .filter(|fact| fact.link.version > deleted && !halves.contains(&fact.written));
         let chosen = said.by_ref().find(|fact| {
             // The same word may stand in the checkpoint and in the journal.
-            let stands = bodies_are_there(fact, &bodies) || is_damage(fact, &bodies, owned, lossy);
+            let parts = &fact.link.parts;
+            let stands = are_there(parts, &bodies) || are_damaged(parts, &bodies, owned, lossy);
             if !stands {
                 fallen.push(fact.written);
             }
@@ -141,12 +151,12 @@ fn part_is_there(part: &PartAt, bodies: &Bodies) -> bool {
     bodies.get(&part.uid).is_some_and(|found| found.tail.published() >= part.from + part.len)
 }
 
-fn bodies_are_there(fact: &LinkFact, bodies: &Bodies) -> bool {
-    fact.link.parts.iter().all(|part| part_is_there(part, bodies))
+fn are_there(parts: &[PartAt], bodies: &Bodies) -> bool {
+    parts.iter().all(|part| part_is_there(part, bodies))
 }
 
 /// Whether a body is not as long as it was because something durable is damaged.
-fn is_damage(fact: &LinkFact, bodies: &Bodies, owned: &Owned, lossy: bool) -> bool {
+fn are_damaged(parts: &[PartAt], bodies: &Bodies, owned: &Owned, lossy: bool) -> bool {
     let damaged = |part: &PartAt| match bodies.get(&part.uid) {
         None => lossy,
         Some(found) => {
@@ -154,7 +164,7 @@ fn is_damage(fact: &LinkFact, bodies: &Bodies, owned: &Owned, lossy: bool) -> bo
             owned.damaged[owner_of(key_hash, owned.damaged.len()).index()].contains(&key_hash)
         }
     };
-    fact.link.parts.iter().filter(|part| !part_is_there(part, bodies)).any(damaged)
+    parts.iter().filter(|part| !part_is_there(part, bodies)).any(damaged)
 }
 
 fn make(link: LinkRecord<'static>, owned: &Owned, bodies: &mut Bodies) -> Link {

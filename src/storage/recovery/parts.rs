@@ -9,7 +9,6 @@ use super::super::checkpoint::{Chunks, Manifest};
 use super::super::error::OpenError;
 use super::super::extent::LogId;
 use super::super::header::{HEADER, Kind, whole_copies};
-use super::super::journal::link::LinkRecord;
 use super::super::journal::record::{self, Mark, Record};
 use super::super::journal::scan::{Expect, Found, scan};
 use super::super::journal::snapshot::{Piece, Runs, Snapshot};
@@ -271,12 +270,9 @@ fn into_owned(record: Record<'_>) -> Option<Record<'static>> {
         })),
         Record::Runs { uid, runs } => Some(Record::Runs { uid, runs: runs.into_owned() }),
         Record::Epoch { uid, epoch, cut } => Some(Record::Epoch { uid, epoch, cut }),
-        Record::Link(link) => Some(Record::Link(LinkRecord {
-            key: Cow::Owned(link.key.into_owned()),
-            attributes: Cow::Owned(link.attributes.into_owned()),
-            ..link
-        })),
-        Record::Boot { .. }
+        Record::Link(link) => Some(Record::Link(link.into_owned())),
+        Record::Links(_)
+        | Record::Boot { .. }
         | Record::Name { .. }
         | Record::Delete { .. }
         | Record::Mark(_)

@@ -8,7 +8,7 @@ use super::super::checkpoint::Covered;
 use super::super::error::{OpenError, Unreadable};
 use super::super::extent::LogId;
 use super::super::header::{HEADER, Header, Kind, noted_len, whole_copies};
-use super::super::journal::link::LinkRecord;
+use super::super::journal::link::{LinkRecord, PartAt};
 use super::super::journal::record::{
     self, Mark, Record, is_about_the_log, is_mark, is_time, is_trim, key_in,
 };
@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// When and where a record was written: later ones of the same name are greater within one log, and by start.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Written {
     /// The start of the program.
     pub boot: u32,
@@ -117,6 +117,8 @@ pub struct Facts {
     pub ready: Vec<ReadyLink>,
     /// What links were said to stand for, by key.
     pub links: BTreeMap<Key, Vec<LinkFact>>,
+    /// Records that say several links at once, with the parts of all of them.
+    pub together: Vec<(Written, Vec<PartAt>)>,
     /// Where streams begin, with the record that says so.
     pub trims: HashMap<u64, (u64, Written)>,
     /// When streams ended: the last epoch that did, and the time.
@@ -394,13 +396,12 @@ impl Facts {
                 *known = (*known).max((epoch, at_ms));
             }
             Record::Link(link) => {
-                let link = LinkRecord {
-                    key: Cow::Owned(link.key.into_owned()),
-                    attributes: Cow::Owned(link.attributes.into_owned()),
-                    ..link
-                };
-                let key = Key { space: link.space, bytes: (&*link.key).into() };
-                self.links.entry(key).or_default().push(LinkFact { written, link });
+                self.link(written, link);
+            }
+            Record::Links(links) => {
+                let parts = links.iter().flat_map(|link| link.parts.iter().copied()).collect();
+                self.together.push((written, parts));
+                links.into_iter().for_each(|link| self.link(written, link));
             }
             Record::Stream(_)
             | Record::Runs { .. }
@@ -408,6 +409,11 @@ impl Facts {
             | Record::SyncMark
             | Record::Abort { .. } => {}
         }
+    }
+
+    fn link(&mut self, written: Written, link: LinkRecord<'_>) {
+        let key = Key { space: link.space, bytes: (&*link.key).into() };
+        self.links.entry(key).or_default().push(LinkFact { written, link: link.into_owned() });
     }
 
     fn name(

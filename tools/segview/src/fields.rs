@@ -4,7 +4,7 @@
 
 use millpond::codec::time::Rfc3339;
 use millpond::storage::End;
-use millpond::storage::journal::link::PartAt;
+use millpond::storage::journal::link::{LinkRecord, PartAt};
 use millpond::storage::journal::record::{Mark, Record};
 use millpond::storage::journal::snapshot::{Runs, Snapshot};
 use serde_json::{Value, json};
@@ -39,17 +39,27 @@ pub fn of_record(record: &Record<'_>) -> Vec<(&'static str, Value)> {
         }
         Record::SyncMark => Vec::new(),
         Record::Abort { from, to } => vec![("from", json!(from)), ("to", json!(to))],
-        Record::Link(link) => vec![
-            ("version", hex(link.version)),
-            ("created", json!(Rfc3339::at_ms(link.created_ms).as_str())),
-            ("space", json!(link.space)),
-            ("key", text(&link.key)),
-            ("attributes", short(&link.attributes)),
-            ("parts", of_parts(&link.parts)),
-        ],
+        Record::Link(link) => of_link(link),
+        Record::Links(links) => {
+            let of = |link: &LinkRecord<'_>| {
+                of_link(link).into_iter().map(|(name, value)| (name.to_owned(), value))
+            };
+            vec![("links", links.iter().map(|link| Value::Object(of(link).collect())).collect())]
+        }
         Record::Stream(snapshot) => of_snapshot(snapshot),
         Record::Runs { uid, runs } => vec![("uid", hex(*uid)), ("runs", of_runs(runs))],
     }
+}
+
+fn of_link(link: &LinkRecord<'_>) -> Vec<(&'static str, Value)> {
+    vec![
+        ("version", hex(link.version)),
+        ("created", json!(Rfc3339::at_ms(link.created_ms).as_str())),
+        ("space", json!(link.space)),
+        ("key", text(&link.key)),
+        ("attributes", short(&link.attributes)),
+        ("parts", of_parts(&link.parts)),
+    ]
 }
 
 fn of_parts(parts: &[PartAt]) -> Value {
