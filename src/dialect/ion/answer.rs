@@ -152,7 +152,9 @@ fn of_blob(error: &BlobError) -> Status {
         | BlobError::ContainerNotEmpty
         | BlobError::NoSuchUpload
         | BlobError::InvalidPart(_)
-        | BlobError::TooManyPieces(_) => Status::INTERNAL_SERVER_ERROR,
+        | BlobError::TooManyPieces(_)
+        | BlobError::Reserved
+        | BlobError::NotCopied => Status::INTERNAL_SERVER_ERROR,
         BlobError::Store(StoreError::NoSpace) => Status::INSUFFICIENT_STORAGE,
         BlobError::Store(StoreError::SyncFailed | StoreError::ReadOnly | StoreError::Closing) => {
             Status::SERVICE_UNAVAILABLE
