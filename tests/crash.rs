@@ -15,9 +15,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use common::content::{Rng, difference, number_from};
-use common::http::request_bytes;
-use common::{Answer, Conn, End, Live, Producer, Setup, bytes_of};
+use common::content::{Rng, difference};
+use common::crash::{self, Stop, Witness, seed_or};
+use common::{Answer, Daemon, End, Live, Producer, Setup, bytes_of};
 
 #[test]
 fn nothing_promised_is_lost_with_durability_sync() {
@@ -32,43 +32,18 @@ fn nothing_promised_is_lost_with_durability_cache() {
 const WORKERS: u64 = 3;
 const IDS_PER_WORKER: u64 = 8;
 
-#[allow(clippy::disallowed_methods, reason = "the moment of the kill is the test's input")]
 fn crash_again_and_again(class: &'static str, seed: u64) {
-    let seed = number_from("MILLPOND_SEED").unwrap_or(seed);
-    // Half of them here, half in the test of the other class.
-    let cycles = number_from("MILLPOND_CRASH_CYCLES").unwrap_or(200).div_ceil(2);
-    let mut rng = Rng::new(seed);
+    let seed = seed_or(seed);
     let mut daemon = Setup::default().durability(class).start();
     let mut workers: Vec<Worker> = (0..WORKERS).map(|number| Worker::new(number, seed)).collect();
-    for cycle in 0..cycles {
-        let told = |why: String| panic!("{class}, cycle {cycle} of {cycles}, MILLPOND_SEED={seed:#x}: {why}");
-        let killed = AtomicBool::new(false);
-        let life = Duration::from_micros(rng.below(120_000));
-        let addr = daemon.loom().to_owned();
-        std::thread::scope(|scope| {
-            let (addr, killed) = (addr.as_str(), &killed);
-            let at_work: Vec<_> =
-                workers.iter_mut().map(|worker| scope.spawn(move || worker.work(addr, killed))).collect();
-            // Not a wait for anything: the random moment at which everything ends.
-            std::thread::sleep(life);
-            killed.store(true, Ordering::SeqCst);
-            daemon.kill9();
-            for worker in at_work {
-                worker.join().expect("a worker").unwrap_or_else(told);
-            }
-        });
+    crash::again_and_again(class, seed, &mut daemon, Daemon::loom, &mut workers, |daemon, rng| {
         if rng.below(6) == 0 {
             daemon.stillborn(Duration::from_micros(rng.below(60_000)));
         }
         daemon.restart();
-        for worker in &mut workers {
-            worker.compare(daemon.loom()).unwrap_or_else(told);
-        }
-    }
+    });
     let blocks = allocated(&daemon.data_dir());
-    assert!(blocks < 1 << 30, "after {cycles} kills the data directory takes {blocks} bytes on disk");
-    let made: u64 = workers.iter().map(|worker| worker.acknowledged).sum();
-    assert!(made >= cycles, "{made} acknowledged streams in {cycles} cycles prove little");
+    assert!(blocks < 1 << 30, "after all kills the data directory takes {blocks} bytes on disk");
 }
 
 /// What may be true of an id.
@@ -106,10 +81,37 @@ struct Worker {
     acknowledged: u64,
 }
 
-/// Why a worker stops: the daemon is gone as it should be, or something is wrong.
-enum Stop {
-    Killed,
-    Wrong(String),
+impl Witness for Worker {
+    fn work(&mut self, addr: &str, killed: &AtomicBool) -> Result<(), String> {
+        let mut readers = Vec::new();
+        let worked = crash::until_killed(killed, || {
+            let open: Vec<&String> = self.fates.keys().filter(|id| !self.unclear.contains(*id)).collect();
+            if open.is_empty() {
+                return None;
+            }
+            let id = open[self.rng.below(open.len() as u64) as usize].clone();
+            Some(self.change(addr, &id, &mut readers))
+        });
+        for reader in readers {
+            reader.join().expect("a reader")?;
+        }
+        worked
+    }
+
+    /// After a restart: every id is one of the things that it may be, and is that from now on.
+    fn compare(&mut self, addr: &str) -> Result<(), String> {
+        for id in self.fates.keys().cloned().collect::<Vec<_>>() {
+            let answer = crash::ask(addr, "GET", &format!("/stream/{id}"), &[], b"")
+                .map_err(|_| format!("{id}: no answer after the restart"))?;
+            let fate = self.judge(&id, &answer)?;
+            self.settle(&id, fate);
+        }
+        Ok(())
+    }
+
+    fn acknowledged(&self) -> u64 {
+        self.acknowledged
+    }
 }
 
 impl Worker {
@@ -117,33 +119,6 @@ impl Worker {
         let fates = (0..IDS_PER_WORKER).map(|id| (format!("w{number}-{id}"), vec![Fate::Absent])).collect();
         let rng = Rng::new(seed ^ ((number + 1) << 32));
         Self { number, rng, fates, unclear: BTreeSet::new(), lives: 0, acknowledged: 0 }
-    }
-
-    /// Changes things until the daemon is gone.
-    fn work(&mut self, addr: &str, killed: &AtomicBool) -> Result<(), String> {
-        let mut readers = Vec::new();
-        let stop = loop {
-            if killed.load(Ordering::SeqCst) {
-                break Stop::Killed;
-            }
-            let open: Vec<&String> = self.fates.keys().filter(|id| !self.unclear.contains(*id)).collect();
-            if open.is_empty() {
-                break Stop::Killed;
-            }
-            let id = open[self.rng.below(open.len() as u64) as usize].clone();
-            if let Err(stop) = self.change(addr, &id, &mut readers) {
-                break stop;
-            }
-        };
-        for reader in readers {
-            reader.join().expect("a reader")?;
-        }
-        match stop {
-            // The flag was set before the kill, so trouble without it was not caused by it.
-            Stop::Killed if killed.load(Ordering::SeqCst) || self.unclear.len() == self.fates.len() => Ok(()),
-            Stop::Killed => Err("the daemon stopped answering before it was killed".to_owned()),
-            Stop::Wrong(why) => Err(why),
-        }
     }
 
     fn change(&mut self, addr: &str, id: &str, readers: &mut Vec<Reading>) -> Result<(), Stop> {
@@ -254,20 +229,7 @@ impl Worker {
     /// Reads a stream whose truth is known.
     fn look(&mut self, addr: &str, id: &str) -> Result<(), Stop> {
         let answer = ask(addr, "GET", id)?;
-        if answer.end == End::Cut {
-            return Err(Stop::Killed);
-        }
         self.judge(id, &answer).map(drop).map_err(Stop::Wrong)
-    }
-
-    /// After a restart: every id is one of the things that it may be, and is that from now on.
-    fn compare(&mut self, addr: &str) -> Result<(), String> {
-        for id in self.fates.keys().cloned().collect::<Vec<_>>() {
-            let answer = ask(addr, "GET", &id).map_err(|_| format!("{id}: no answer after the restart"))?;
-            let fate = self.judge(&id, &answer)?;
-            self.settle(&id, fate);
-        }
-        Ok(())
     }
 
     /// Which of the things that may be true an answer shows.
@@ -364,9 +326,7 @@ fn follow(mut live: Live, content: Vec<u8>, seen: Arc<AtomicUsize>, id: String) 
 }
 
 fn ask(addr: &str, method: &str, id: &str) -> Result<Answer, Stop> {
-    let mut conn = Conn::try_open(addr).map_err(|_| Stop::Killed)?;
-    conn.try_send(request_bytes(method, &format!("/stream/{id}"), &[], b"")).map_err(|_| Stop::Killed)?;
-    conn.try_answer_to(method).map_err(|_| Stop::Killed)
+    crash::ask(addr, method, &format!("/stream/{id}"), &[], b"")
 }
 
 /// What a directory takes on disk, preallocation included.

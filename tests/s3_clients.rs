@@ -46,14 +46,28 @@ fn aws_sdk_for_javascript() {
     round_trips("js");
 }
 
+/// A bucket as a file system, where the kernel lets us mount one.
+#[test]
+fn s3fs() {
+    round_trips("s3fs");
+}
+
 #[track_caller]
 fn round_trips(client: &str) {
     let installed = clients();
     let python = installed.join("venv/bin/python");
-    let needed =
-        if client == "js" { installed.join("js/node_modules/@aws-sdk/client-s3") } else { python.clone() };
-    if !needed.exists() {
-        let sentence = format!("{} is missing; `.ci/run clients` installs the clients", needed.display());
+    let needed = match client {
+        "js" => vec![installed.join("js/node_modules/@aws-sdk/client-s3")],
+        "s3fs" => {
+            vec![python.clone(), "/usr/bin/s3fs".into(), "/usr/bin/fusermount3".into(), "/dev/fuse".into()]
+        }
+        _ => vec![python.clone()],
+    };
+    if let Some(missing) = needed.iter().find(|needed| !needed.exists()) {
+        let sentence = format!(
+            "{} is missing; `.ci/run tools clients` installs the clients, and s3fs needs FUSE",
+            missing.display()
+        );
         assert!(std::env::var("CI").as_deref() != Ok("true"), "{sentence}");
         eprintln!("SKIPPED {client}: {sentence}");
         return;

@@ -97,6 +97,14 @@ fn escaped_byte(text: &[u8], offset: usize) -> Result<u8, BadPercent> {
     Ok((digit(offset + 1)? << 4) | digit(offset + 2)?)
 }
 
+/// A number of digits and nothing else, below 2^64: `+1` is a mistake in a query, where `+` is a space, and in a document.
+pub fn decimal(text: &[u8]) -> Option<u64> {
+    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,6 +161,15 @@ mod tests {
         #[test]
         fn hex_round_trip(bytes in any::<Vec<u8>>()) {
             prop_assert_eq!(unhex(hex(&bytes).as_bytes()), Some(bytes));
+        }
+    }
+
+    #[test]
+    fn a_number_is_digits() {
+        assert_eq!((decimal(b"0"), decimal(b"007")), (Some(0), Some(7)));
+        assert_eq!(decimal(b"18446744073709551615"), Some(u64::MAX));
+        for text in [&b""[..], b"-1", b"+1", b" 1", b"1.5", b"0x10", b"18446744073709551616", b"\xff"] {
+            assert_eq!(decimal(text), None, "{}", text.escape_ascii());
         }
     }
 }

@@ -4,9 +4,11 @@ Usage: round_trips.py CLIENT ENDPOINT ID SECRET DIR. Exits with 1 and a sentence
 The file of DIR/js has node's client, if that is the one.
 """
 
+import atexit
 import hashlib
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -205,6 +207,49 @@ class Js(Program):
     }
 
 
+class S3fs:
+    """Files of a mounted bucket. Unmounted whatever happens."""
+
+    mount = scratch / "mount"
+
+    def __init__(self):
+        self.bucket = Boto3()
+
+    def make(self):
+        self.bucket.make()
+        self.mount.mkdir()
+        passwords = scratch / "passwords"
+        passwords.write_text(f"{key_id}:{secret}\n")
+        passwords.chmod(0o600)
+        options = f"url={endpoint},use_path_request_style,passwd_file={passwords},endpoint=us-east-1,multipart_size=5"
+        run("s3fs", bucket, self.mount, "-o", options)
+        atexit.register(self.let_go)
+
+    def let_go(self):
+        if self.mount.is_mount():
+            subprocess.run(["fusermount3", "-u", "-z", str(self.mount)], check=True)
+
+    def put(self, path, key):
+        (self.mount / key).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, self.mount / key)
+
+    def get(self, key, path):
+        shutil.copyfile(self.mount / key, path)
+
+    def keys(self):
+        return [str(path.relative_to(self.mount)) for path in self.mount.rglob("*") if path.is_file()]
+
+    def delete(self, keys):
+        for key in keys:
+            (self.mount / key).unlink()
+        for folder in {(self.mount / key).parent for key in keys}:
+            folder.rmdir()
+
+    def unmake(self):
+        self.let_go()
+        self.bucket.unmake()
+
+
 def content(size):
     return hashlib.shake_128(f"{client} {size}".encode()).digest(size)
 
@@ -218,6 +263,7 @@ def main():
         "s3cmd": S3cmd,
         "rclone": Rclone,
         "js": Js,
+        "s3fs": S3fs,
     }[client]()
     tool.make()
     keys = []

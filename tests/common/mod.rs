@@ -7,6 +7,7 @@
 #![allow(dead_code, unused_imports)]
 
 pub mod content;
+pub mod crash;
 pub mod daemon;
 pub mod damage;
 pub mod http;

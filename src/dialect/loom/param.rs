@@ -2,6 +2,7 @@
 //!
 //! Pure; runs on the connection's shard.
 
+use crate::codec::text::decimal;
 use crate::net::http::RequestHead;
 use crate::net::http::target::{Param, percent_decode_segment};
 use crate::service::stream::Id;
@@ -22,27 +23,9 @@ pub fn number(head: &RequestHead, key: &str) -> Result<Option<u64>, String> {
     }
 }
 
-/// Digits and nothing else: `+1` is a mistake in a query, where `+` is a space.
-fn decimal(text: &[u8]) -> Option<u64> {
-    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    std::str::from_utf8(text).ok()?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_number_is_digits() {
-        assert_eq!(decimal(b"0"), Some(0));
-        assert_eq!(decimal(b"007"), Some(7));
-        assert_eq!(decimal(b"18446744073709551615"), Some(u64::MAX));
-        for text in [&b""[..], b"-1", b"+1", b" 1", b"1.5", b"0x10", b"18446744073709551616", b"\xff"] {
-            assert_eq!(decimal(text), None, "{}", text.escape_ascii());
-        }
-    }
 
     #[test]
     fn an_id_is_decoded_once() {

@@ -3,6 +3,7 @@
 //! Pure; runs on the connection's shard.
 
 use super::fault::Fault;
+pub use crate::codec::text::decimal;
 use crate::net::http::RequestHead;
 use crate::net::http::target::Param;
 
@@ -35,27 +36,5 @@ pub fn encodes(head: &RequestHead) -> Result<bool, Fault> {
         None => Ok(false),
         Some(b"url") => Ok(true),
         Some(_) => Err(Fault::argument("encoding-type", "Invalid Encoding Method specified in Request")),
-    }
-}
-
-/// Digits and nothing else; more than fits into 31 bits is no count.
-pub fn decimal(text: &[u8]) -> Option<u64> {
-    if text.is_empty() || text.len() > 19 || !text.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    std::str::from_utf8(text).ok()?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_number_is_digits() {
-        assert_eq!(decimal(b"0"), Some(0));
-        assert_eq!(decimal(b"0010"), Some(10));
-        for text in [&b""[..], b"-1", b"+1", b" 1", b"1.5", b"99999999999999999999", b"\xff"] {
-            assert_eq!(decimal(text), None, "{}", text.escape_ascii());
-        }
     }
 }

@@ -6,6 +6,7 @@
 
 use super::fault::{Code, Fault};
 use super::payload::checksum::Algorithm;
+use crate::codec::text::decimal;
 use quick_xml::Reader;
 use quick_xml::events::Event;
 
@@ -88,9 +89,8 @@ pub fn complete(document: &[u8]) -> Result<Vec<Named>, Fault> {
         match (path, seen) {
             (["Part"], Seen::Open) => (number, etag, checksum) = (None, None, None),
             (["Part", "PartNumber"], Seen::Text(text)) => {
-                let value: u64 =
-                    text.trim().parse().map_err(|_| malformed("a PartNumber is not a number"))?;
-                number = Some(value);
+                let value = decimal(text.trim().as_bytes());
+                number = Some(value.ok_or(malformed("a PartNumber is not a number"))?);
             }
             (["Part", "ETag"], Seen::Text(text)) => etag = Some(text.trim().trim_matches('"').into()),
             (["Part", name], Seen::Text(text)) => {

@@ -5,6 +5,7 @@
 
 use super::Vblob;
 use super::answer::{self, Halt, NAMESPACE, Refusal};
+use crate::codec::text::decimal;
 use crate::codec::time::Rfc3339;
 use crate::codec::xml::Xml;
 use crate::net::http::exchange::{Exchange, Framing};
@@ -55,8 +56,8 @@ fn limit(text: &[u8]) -> Result<usize, Refusal> {
     if !text.iter().all(u8::is_ascii_digit) {
         return Err(Refusal::InvalidArgument("max-keys is not a decimal number".into()));
     }
-    let text = std::str::from_utf8(text).expect("digits are text");
-    Ok(text.parse().unwrap_or(KEYS_MAX).min(KEYS_MAX))
+    // More than any number we know is more than a page has.
+    Ok(decimal(text).map_or(KEYS_MAX, |limit| limit.min(KEYS_MAX as u64) as usize))
 }
 
 fn page(container: &str, query: &Query, listing: &Listing) -> Xml {

@@ -1,4 +1,4 @@
-//! `cargo x soak crash`: the crash test over a release daemon, for as many kills as told, and its record.
+//! `cargo x soak crash` and `soak blobs`: a crash test over a release daemon, for as many kills as told, and its record.
 //!
 //! Invariant: what is recorded is what the test printed; whether it passed is its exit code.
 
@@ -11,29 +11,64 @@ use std::{
 
 use crate::perf::{machine::Machine, record::Record};
 
-/// Kills unless told.
-const CYCLES: u64 = 2_000;
+/// A crash test.
+pub struct Soak {
+    /// What the task is called.
+    name: &'static str,
+    /// What its record is.
+    record: &'static str,
+    /// The test's binary.
+    test: &'static str,
+    about: &'static str,
+    checked: &'static str,
+    /// Kills unless told.
+    cycles: u64,
+}
+
+/// Streams.
+pub const STREAMS: Soak = Soak {
+    name: "crash",
+    record: "soak-crash",
+    test: "crash",
+    about: "Shows that nothing that was acknowledged is lost or changed when the daemon is killed at random moments \
+        under load, with either durability class.",
+    checked: "after every kill, each stream against the books of who wrote it: acknowledged bytes are there \
+        and right, bytes that a reader saw are there, nothing else appears",
+    cycles: 2_000,
+};
+
+/// Files and objects.
+pub const BLOBS: Soak = Soak {
+    name: "blobs",
+    record: "soak-blobs",
+    test: "crash_blobs",
+    about: "Shows that objects are whole when the daemon is killed at random moments while they are put, replaced, \
+        copied, deleted and composed from parts, with either durability class.",
+    checked: "after every kill, each object against the books of who wrote it: what was acknowledged is there with its \
+        entity tag, what was not is there or absent as a whole, and acknowledged parts can still be composed",
+    cycles: 1_000,
+};
 
 const USAGE: &str = "\
-usage: cargo x soak crash [--cycles N] [--seed N] [--record]
-  --cycles N   kills, half of them with each durability class; 2000 unless told
+usage: cargo x soak crash|blobs [--cycles N] [--seed N] [--record]
+  --cycles N   kills, half of them with each durability class; 2000 or 1000 unless told
   --seed N     as printed by an earlier run, decimal
   --record     keep the run in perf/runs instead of target/perf";
 
 /// Runs the test and keeps what it said.
-pub fn run(root: &Path, words: &[&str]) -> Result<(), String> {
-    let (cycles, seed, record) = read(words)?;
-    let command_line = format!("cargo x soak crash {}", words.join(" "));
-    let told = |why: io::Error| format!("soak crash: {why}");
-    crate::command("cargo", &["test", "--release", "--test", "crash", "--no-run"])?;
+pub fn run(root: &Path, soak: &Soak, words: &[&str]) -> Result<(), String> {
+    let (cycles, seed, record) = read(soak.cycles, words)?;
+    let command_line = format!("cargo x soak {} {}", soak.name, words.join(" "));
+    let told = |why: io::Error| format!("soak {}: {why}", soak.name);
+    crate::command("cargo", &["test", "--release", "--test", soak.test, "--no-run"])?;
     let machine = Machine::prepare(false).map_err(told)?;
-    let kept = kill_again_and_again(root, cycles, seed).map_err(told)?;
+    let kept = kill_again_and_again(root, soak, cycles, seed).map_err(told)?;
     kept.keep(root, record, command_line.trim_end(), &machine).map_err(told)
 }
 
-fn read(words: &[&str]) -> Result<(u64, u64, bool), String> {
+fn read(cycles: u64, words: &[&str]) -> Result<(u64, u64, bool), String> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let (mut cycles, mut seed, mut record) = (CYCLES, now.as_millis() as u64, false);
+    let (mut cycles, mut seed, mut record) = (cycles, now.as_millis() as u64, false);
     let mut words = words.iter();
     while let Some(word) = words.next() {
         let mut number = || words.next().and_then(|value| value.parse().ok()).ok_or(USAGE);
@@ -47,11 +82,11 @@ fn read(words: &[&str]) -> Result<(u64, u64, bool), String> {
     Ok((cycles, seed, record))
 }
 
-fn kill_again_and_again(root: &Path, cycles: u64, seed: u64) -> io::Result<Record> {
+fn kill_again_and_again(root: &Path, soak: &Soak, cycles: u64, seed: u64) -> io::Result<Record> {
     println!("{cycles} kills, seed {seed}");
     let started = Instant::now();
     let output = Command::new("cargo")
-        .args(["test", "--release", "--test", "crash"])
+        .args(["test", "--release", "--test", soak.test])
         .env("MILLPOND_CRASH_CYCLES", cycles.to_string())
         .env("MILLPOND_SEED", seed.to_string())
         .current_dir(root)
@@ -65,15 +100,9 @@ fn kill_again_and_again(root: &Path, cycles: u64, seed: u64) -> io::Result<Recor
     if !output.status.success() && failed == 0 {
         return Err(io::Error::other(format!("the test ended with {}", output.status)));
     }
-    let mut record = Record::new(
-        "soak-crash",
-        "SIGKILL, again and again",
-        "Shows that nothing that was acknowledged is lost or changed when the daemon is killed at random moments \
-         under load, with either durability class.",
-    );
+    let mut record = Record::new(soak.record, "SIGKILL, again and again", soak.about);
     record.remark(format!(
-        "{cycles} kills, half with `durability = \"sync\"` and half with `\"cache\"`, both at the same time; seed {seed}. \
-         Some starts are killed before they serve."
+        "{cycles} kills, half with `durability = \"sync\"` and half with `\"cache\"`, both at the same time; seed {seed}."
     ));
     record.round(
         "all",
@@ -86,11 +115,7 @@ fn kill_again_and_again(root: &Path, cycles: u64, seed: u64) -> io::Result<Recor
             ("kills per second", "1/s", cycles as f64 / took),
         ],
     );
-    record.checked(
-        "after every kill, each stream against the books of who wrote it: acknowledged bytes are there \
-                    and right, bytes that a reader saw are there, nothing else appears",
-    );
-    record.checked("the size of the data directory after all kills");
+    record.checked(soak.checked);
     record.largest_at_most("", "tests failed", 0.0);
     Ok(record)
 }
@@ -118,7 +143,7 @@ mod tests {
 
     #[test]
     fn unknown_words_are_refused() {
-        assert_eq!(read(&["--cycles", "10", "--seed", "7", "--record"]), Ok((10, 7, true)));
-        assert!(read(&["--cycles"]).is_err() && read(&["fast"]).is_err());
+        assert_eq!(read(1, &["--cycles", "10", "--seed", "7", "--record"]), Ok((10, 7, true)));
+        assert!(read(1, &["--cycles"]).is_err() && read(1, &["fast"]).is_err());
     }
 }

@@ -24,6 +24,7 @@ usage: cargo x TASK
   soak [MINUTES]    the same under random sizes and kills, 10 minutes unless told
   soak crash        the crash test with 2,000 kills, and its record
   soak churn [GIB]  streams that come and go, many times what may be there at once, and its record
+  soak blobs        the one of objects, with 1,000
   perf list         the measured scenarios and their options
   perf SCENARIO     measures one over a release daemon";
 
@@ -54,7 +55,8 @@ fn run(words: &[&str]) -> Result<(), String> {
         }
         ["soak"] => run(&["soak", "10"]),
         ["soak", "churn", words @ ..] => churn::run(&root(), words),
-        ["soak", "crash", words @ ..] => crash::run(&root(), words),
+        ["soak", "crash", words @ ..] => crash::run(&root(), &crash::STREAMS, words),
+        ["soak", "blobs", words @ ..] => crash::run(&root(), &crash::BLOBS, words),
         ["soak", minutes] => {
             let minutes: u64 = minutes.parse().map_err(|_| format!("{minutes:?} is no number of minutes"))?;
             command("cargo", &["build", "--release"])?;
