@@ -55,6 +55,10 @@ pub enum Command {
     Tail(TailArgs),
     /// Stand in for the sidecar of ion
     Ion(IonArgs),
+    /// Ask a daemon that serves micro: its registry, calls and topics
+    ///
+    /// Exit code: 0 when the daemon answered with 2xx, else 1. A token comes from the variable MICRO_TOKEN.
+    Micro(MicroArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
 }
@@ -285,6 +289,82 @@ replaced! {
     bus_rule "servicebuseventprovider.authorizationrulename"
     logfile "logfile"
     printconfig "printconfig"
+}
+
+/// Arguments of `micro`.
+#[derive(Clone, Debug, Args)]
+pub struct MicroArgs {
+    /// Where the daemon's micro listener is
+    #[arg(long = "proxy_address", value_name = "HOST:PORT", global = true, default_value = "127.0.0.1:8081")]
+    pub proxy_address: String,
+    /// What to ask.
+    #[command(subcommand)]
+    pub command: MicroCommand,
+}
+
+/// What to ask a daemon that serves micro.
+#[derive(Clone, Debug, Subcommand)]
+pub enum MicroCommand {
+    /// The names of all services
+    List {
+        /// services
+        #[arg(value_parser = ["services"])]
+        what: String,
+    },
+    /// The versions and nodes of a service
+    Get(OneService),
+    /// Register a service, given as JSON
+    Register(GivenService),
+    /// Take the nodes of a service out, given as JSON
+    Deregister(GivenService),
+    /// Call a service and print its result
+    #[command(alias = "query")]
+    Call {
+        /// The service
+        service: String,
+        /// The method, such as Example.Call
+        method: String,
+        /// The request, as JSON
+        #[arg(default_value = "{}")]
+        request: String,
+    },
+    /// Ask every node of a service whether it is well
+    Health {
+        /// The service
+        service: String,
+    },
+    /// Ask every node of a service how it does
+    Stats {
+        /// The service
+        service: String,
+    },
+    /// Publish a message on a topic
+    Publish {
+        /// The topic
+        topic: String,
+        /// The message
+        message: String,
+    },
+}
+
+/// `service X`
+#[derive(Clone, Debug, Args)]
+pub struct OneService {
+    /// service
+    #[arg(value_parser = ["service"])]
+    pub what: String,
+    /// Its name
+    pub name: String,
+}
+
+/// `service JSON`
+#[derive(Clone, Debug, Args)]
+pub struct GivenService {
+    /// service
+    #[arg(value_parser = ["service"])]
+    pub what: String,
+    /// Its name and nodes
+    pub json: String,
 }
 
 /// Arguments of `completions`.

@@ -17,6 +17,7 @@ mod completions;
 mod doctor;
 mod import;
 mod ion;
+mod micro;
 mod pipe;
 mod serve;
 mod stream;
@@ -48,6 +49,7 @@ pub fn main() -> ExitCode {
         Command::Stream(args) => stream::run(args),
         Command::Tail(args) => tail::run(args),
         Command::Ion(args) => ion::run(args),
+        Command::Micro(args) => micro::run(&args),
         Command::Completions(args) => completions::run(args),
     }
 }
@@ -95,7 +97,18 @@ mod tests {
             Cli::command().get_subcommands().map(|command| command.get_name().to_owned()).collect();
         assert_eq!(
             names,
-            ["serve", "check-config", "doctor", "verify", "pipe", "stream", "tail", "ion", "completions"]
+            [
+                "serve",
+                "check-config",
+                "doctor",
+                "verify",
+                "pipe",
+                "stream",
+                "tail",
+                "ion",
+                "micro",
+                "completions",
+            ]
         );
     }
 }

@@ -46,6 +46,22 @@ pub fn check(text: &[u8]) -> Result<(), BadJson> {
     }
 }
 
+/// JSON without the space between its parts; `text` is what [`check`] accepts.
+pub fn compact(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let (mut in_string, mut is_escaped) = (false, false);
+    for byte in text {
+        match byte {
+            b' ' | b'\t' | b'\n' | b'\r' if !in_string => continue,
+            b'"' if !is_escaped => in_string = !in_string,
+            _ => {}
+        }
+        is_escaped = in_string && *byte == b'\\' && !is_escaped;
+        out.push(*byte);
+    }
+    out
+}
+
 /// Appends `text` as a JSON string, with what HTML would take for its own escaped.
 pub fn push_string(out: &mut String, text: &str) {
     out.push('"');
@@ -261,6 +277,14 @@ mod tests {
         let mut out = String::new();
         push_string(&mut out, "<a> & \"b\"\\\n\u{8}\u{2028}é");
         assert_eq!(out, "\"\\u003ca\\u003e \\u0026 \\\"b\\\"\\\\\\n\\u0008\\u2028é\"");
+    }
+
+    #[test]
+    fn space_goes_and_what_stands_in_strings_stays() {
+        assert_eq!(
+            compact(b" { \"a b\" : [ 1 ,\n\"\\\\\" , \"\\\" \" ] } "),
+            b"{\"a b\":[1,\"\\\\\",\"\\\" \"]}"
+        );
     }
 
     proptest! {

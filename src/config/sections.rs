@@ -426,7 +426,7 @@ section!(
         /// How many times a call is attempted.
         client_retries: u32 = 1;
         /// Idle connections kept per node.
-        client_pool_size: u32 = 1;
+        client_pool_size: u32 = 64;
         /// How old a kept connection may become.
         client_pool_ttl: Period = Period::secs(60);
         /// The longest deadline a caller may ask for; 0 is `client_request_timeout`.

@@ -29,6 +29,7 @@ use crate::service::broker::{self, Broker};
 use crate::service::chain::{self, Chain, Module, Modules, Stamps};
 use crate::service::output::Outputs;
 use crate::service::registry::{self, Registry};
+use crate::service::rpc::Rpc;
 use crate::service::stream::{self, Keeper, Keepers, Streams};
 use crate::storage::{Health, ShardImage, Store};
 use std::cell::Cell;
@@ -170,7 +171,10 @@ pub async fn serve(parts: Parts, unparks: Vec<Arc<Unpark>>) {
     blobs.open_door(streams.clone(), shared(&config));
     let vblob = Vblob::new(blobs.clone(), vblob::Settings::of(&config.vblob), parts.accounts);
     let vblob = Rc::new(vblob);
-    let micro = Rc::new(Micro::new(registry, broker, micro::Settings::of(&config.micro)));
+    let rpc = Rpc::new(registry.clone(), micro::policy(&config.micro), metrics.clone());
+    let micro_settings = micro::Settings::of(&config.micro);
+    let app = micro_settings.app.clone().filter(|_| config.micro.enabled && shard.id() == ShardId(0));
+    let micro = Rc::new(Micro::new(registry.clone(), broker, rpc.clone(), micro_settings));
     for (event, kept) in chain.registered_here() {
         let module = Module::registered(&event, &kept);
         if let Some(Err(taken)) = module.map(|module| parts.modules.take_in(module)) {
@@ -243,6 +247,9 @@ pub async fn serve(parts: Parts, unparks: Vec<Arc<Unpark>>) {
         ion.reload(ion::Settings::of(&config.ion));
         health.reload(config);
     });
+    if let Some(app) = app {
+        shard::spawn("application", app.keep(registry, rpc.client(), doors.gate.clone()));
+    }
     vitals.set_stage(Stage::Serving);
     let _ = parts.serves.send(());
     drop(parts.serves);

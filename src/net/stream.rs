@@ -12,6 +12,7 @@ use crate::runtime::ring::socket::Socket;
 use std::cell::Ref;
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -136,6 +137,11 @@ impl Stream {
         out.stored = Some(range);
         out.trailer.extend_from_slice(trailer);
         self.flush().await
+    }
+
+    /// The peer's address, if it is TCP.
+    pub fn peer(&self) -> Option<IpAddr> {
+        self.socket.peer_addr().ok().flatten().map(|addr| addr.ip())
     }
 
     /// Says that we send nothing more.

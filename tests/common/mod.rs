@@ -6,6 +6,7 @@
 // Each test file is a crate of its own and uses its own part of this one.
 #![allow(dead_code, unused_imports)]
 
+pub mod backend;
 pub mod content;
 pub mod crash;
 pub mod daemon;

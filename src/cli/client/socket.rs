@@ -169,15 +169,26 @@ impl Socket {
         let mut text = Vec::new();
         if let Ok(body) = answer.body(false) {
             // A body that breaks off still says more than none.
-            let _ = self.collect(body, &mut text);
+            let _ = self.collect(body, &mut text, ERROR_TEXT_MAX);
         }
         let text = String::from_utf8_lossy(&text).trim().to_owned();
         Refusal { status: answer.status, reason: answer.reason.clone(), text }
     }
 
-    fn collect(&mut self, mut body: Body, text: &mut Vec<u8>) -> Result<(), Trouble> {
+    /// The whole body of an answer.
+    pub fn whole(&mut self, answer: &Answer) -> Result<Vec<u8>, Trouble> {
+        let mut whole = Vec::new();
+        let body = answer.body(false)?;
+        let is_until_close = body.is_until_close();
+        match self.collect(body, &mut whole, usize::MAX) {
+            Err(Trouble::Closed) if is_until_close => Ok(whole),
+            outcome => outcome.map(|()| whole),
+        }
+    }
+
+    fn collect(&mut self, mut body: Body, text: &mut Vec<u8>, len_max: usize) -> Result<(), Trouble> {
         let start = console::now();
-        while !body.ended() && text.len() < ERROR_TEXT_MAX {
+        while !body.ended() && text.len() < len_max {
             let input = self.take_read();
             let mut at = 0;
             while at < input.len() && !body.ended() {

@@ -32,7 +32,7 @@ pub const JSON: &str = "application/json";
 impl Reply {
     /// 200 without a body.
     pub fn empty() -> Self {
-        Reply::Whole { status: Status::OK, content_type: None, fields: Vec::new(), body: Vec::new() }
+        Reply::bare(Status::OK)
     }
 
     /// A sentence for people and for programs that compare it.
@@ -45,9 +45,19 @@ impl Reply {
         }
     }
 
+    /// A status and nothing else.
+    pub fn bare(status: Status) -> Self {
+        Reply::Whole { status, content_type: None, fields: Vec::new(), body: Vec::new() }
+    }
+
+    /// A body of any type.
+    pub fn typed(status: Status, content_type: &str, body: Vec<u8>) -> Self {
+        Reply::Whole { status, content_type: Some(content_type.into()), fields: Vec::new(), body }
+    }
+
     /// JSON.
     pub fn json(status: Status, body: impl Into<Vec<u8>>) -> Self {
-        Reply::Whole { status, content_type: Some(JSON.into()), fields: Vec::new(), body: body.into() }
+        Reply::typed(status, JSON, body.into())
     }
 
     /// 404.
@@ -57,7 +67,7 @@ impl Reply {
 
     /// 405 with the methods that would do.
     pub fn method_not_allowed(allowed: &'static str) -> Self {
-        Reply::text(Status::METHOD_NOT_ALLOWED, "method not allowed").with("Allow", allowed)
+        Reply::text(Status::METHOD_NOT_ALLOWED, "Method not allowed").with("Allow", allowed)
     }
 
     /// 301 to the same path in its shortest form.
@@ -117,6 +127,12 @@ pub async fn body(exchange: &mut Exchange) -> Result<Result<Vec<u8>, Reply>, Gon
             }
         }
     }
+}
+
+/// Whether a path begins with a segment that is not a service's.
+pub fn is_reserved(path: &str) -> bool {
+    let first = path.split('/').find(|segment| !segment.is_empty());
+    first.is_some_and(|first| ["registry", "rpc", "broker", "health", "stats"].contains(&first))
 }
 
 /// The shortest form of a path, if it is another one: no empty segment, no `.` and no `..`.

@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn pages_of_other_origins_change_nothing() {
-        let closed = Settings { tokens: Vec::new(), cors: Vec::new() };
+        let closed = Settings::default();
         let open = Settings { cors: vec!["https://app.example".into()], ..closed.clone() };
         let any = Settings { cors: vec!["*".into()], ..closed.clone() };
         let upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\n";
@@ -133,7 +133,8 @@ mod tests {
 
     #[test]
     fn a_token_is_one_that_is_known() {
-        let settings = Settings { tokens: vec![Secret::new("one"), Secret::new("two")], cors: Vec::new() };
+        let settings =
+            Settings { tokens: vec![Secret::new("one"), Secret::new("two")], ..Settings::default() };
         for (fields, refused) in [
             ("", Some(401)),
             ("Authorization: Bearer two\r\n", None),

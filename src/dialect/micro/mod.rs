@@ -9,6 +9,10 @@
 //! | `DELETE /registry` | 200: these ids are gone | [`registry`] |
 //! | `GET /broker?topic=T[&queue=Q]`, a websocket | messages out and in | [`broker`] |
 //! | `POST /broker?topic=T` | 200: published | [`broker`] |
+//! | `POST /rpc` | the result of a call, or an error as an object | [`rpc`] |
+//! | `POST /{service}/{method}` | the same, by path; with `handler = "rpc"` | [`rpc`] |
+//! | anything else | what a service answers; with `handler = "proxy"` | [`proxy`] |
+//! | any `/health` | 200 while the application beside the daemon is well | [`health`] |
 //!
 //! Keys, their order, texts and codes are those of the sidecar that this dialect is of, because programs compare them.
 //! What differs, and why:
@@ -17,6 +21,9 @@
 //! * `ttl` that is not positive is 400; one that is no duration is ignored, as ever;
 //! * `PUT /registry` is 405, and `null` or a service without a name is an error instead of the end of the process;
 //! * a watch takes `?service=`; whoever watches everything is first told what there is;
+//! * an unknown service is 404; a body that is no JSON is 400, an empty one is `{}`;
+//! * what certainly was not sent is tried at another node, within a budget; nothing else is sent twice;
+//! * `Timeout` of the caller is heard, and a call to an `address` has the same time as others;
 //! * what is published by `curl -d` keeps its body; fields that belong to the connection are not passed on;
 //! * messages of one publisher arrive in order, and a subscriber that is too slow is told to come back later (1013);
 //! * browsers may come from the daemon's own origin and from those in `cors`, which is empty unless it is set: what
@@ -26,20 +33,28 @@
 
 mod answer;
 mod broker;
+mod fault;
+mod fields;
 mod guard;
+mod health;
 mod json;
+mod proxy;
 mod registry;
+mod rpc;
 
 use crate::config;
 use crate::net::http::exchange::{Exchange, Gone};
 use crate::net::http::server::Handler;
 use crate::observe::metrics::Dialect;
+use crate::service::app::{App, Check};
 use crate::service::broker::Broker;
 use crate::service::registry::Registry;
+use crate::service::rpc::{Policy, Rpc};
 use answer::Reply;
 use guard::Cors;
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Duration;
 
 /// The longest body that is read as JSON.
 const BODY_MAX: usize = 4 << 20;
@@ -47,18 +62,57 @@ const BODY_MAX: usize = 4 << 20;
 const MESSAGE_MAX: usize = 16 * 1024;
 
 /// What the configuration says about this dialect.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// Who has one of these may do everything; none means that everyone may.
     pub tokens: Vec<config::Secret>,
     /// Foreign origins that browsers may come from.
     pub cors: Vec<String>,
+    /// What the names of services begin with.
+    pub namespace: String,
+    /// Whether paths are passed on instead of being calls.
+    pub passes_on: bool,
+    /// How long a call may take.
+    pub timeout: Duration,
+    /// The longest that a caller may ask for, if that is more.
+    pub timeout_max: Duration,
+    /// The application beside the daemon.
+    pub app: Option<App>,
 }
 
 impl Settings {
     /// The part of the configuration that matters here.
     pub fn of(config: &config::Micro) -> Self {
-        Settings { tokens: config.tokens.clone(), cors: config.cors.clone() }
+        Settings {
+            tokens: config.tokens.clone(),
+            cors: config.cors.clone(),
+            namespace: config.namespace.clone(),
+            passes_on: config.handler == config::Handler::Proxy,
+            timeout: config.client_request_timeout.into(),
+            timeout_max: config.max_request_timeout.into(),
+            app: app(config),
+        }
+    }
+}
+
+fn app(config: &config::Micro) -> Option<App> {
+    let (name, address) = config.server_name.clone().zip(config.server_address.clone())?;
+    let check = config.healthcheck_url.clone().map(|url| Check {
+        url,
+        interval: config.healthcheck_interval.into(),
+        timeout: config.healthcheck_timeout.into(),
+        healthy_after: config.healthcheck_healthy_threshold,
+        unhealthy_after: config.healthcheck_unhealthy_threshold,
+    });
+    Some(App { name, address, check })
+}
+
+/// How calls are made, by the configuration.
+pub fn policy(config: &config::Micro) -> Policy {
+    Policy {
+        attempts: config.client_retries,
+        idle_max: config.client_pool_size as usize,
+        idle_timeout: config.client_pool_ttl.into(),
     }
 }
 
@@ -66,13 +120,14 @@ impl Settings {
 pub struct Micro {
     registry: Rc<Registry>,
     broker: Rc<Broker>,
+    rpc: Rc<Rpc>,
     settings: RefCell<Rc<Settings>>,
 }
 
 impl Micro {
-    /// Speaks over `registry` and `broker`.
-    pub fn new(registry: Rc<Registry>, broker: Rc<Broker>, settings: Settings) -> Self {
-        Micro { registry, broker, settings: RefCell::new(Rc::new(settings)) }
+    /// Speaks over these.
+    pub fn new(registry: Rc<Registry>, broker: Rc<Broker>, rpc: Rc<Rpc>, settings: Settings) -> Self {
+        Micro { registry, broker, rpc, settings: RefCell::new(Rc::new(settings)) }
     }
 
     /// Takes other settings, from the next request on.
@@ -91,10 +146,14 @@ impl Micro {
         match path.as_str() {
             "/registry" => registry::answer(self, exchange).await,
             "/broker" => broker::answer(self, settings, exchange).await,
-            _ => Ok(match answer::cleaned(&path) {
-                Some(clean) => Reply::moved(clean, exchange.head().query()),
-                None => Reply::no_such_page(),
-            }),
+            "/rpc" => rpc::rpc(self, settings, exchange).await,
+            "/health" => health::answer(self, settings, exchange).await,
+            _ => match answer::cleaned(&path) {
+                Some(clean) => Ok(Reply::moved(clean, exchange.head().query())),
+                None if answer::is_reserved(&path) => Ok(Reply::no_such_page()),
+                None if settings.passes_on => proxy::pass(self, settings, exchange).await,
+                None => rpc::path(self, settings, exchange).await,
+            },
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::runtime::file::FileRange;
 use crate::runtime::ring::recv::{End, INBOX_MAX};
 use crate::runtime::{Moment, shard, timer};
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -110,6 +111,11 @@ impl Exchange {
     /// The request's head.
     pub fn head(&self) -> &RequestHead {
         &self.head
+    }
+
+    /// The address that the request came from, if it came by TCP.
+    pub fn peer(&self) -> Option<IpAddr> {
+        self.stream.peer()
     }
 
     /// Whether the daemon is draining: long answers may take it as a wish to end.

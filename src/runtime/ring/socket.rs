@@ -88,6 +88,11 @@ impl Socket {
         Ok(Socket { fd: self.fd.try_clone()? })
     }
 
+    /// The address of its peer, if it is TCP.
+    pub fn peer_addr(&self) -> io::Result<Option<SocketAddr>> {
+        Ok(SockRef::from(&self.fd).peer_addr()?.as_socket())
+    }
+
     /// The address it is bound to, if it is TCP.
     pub fn local_addr(&self) -> io::Result<Option<SocketAddr>> {
         Ok(SockRef::from(&self.fd).local_addr()?.as_socket())

@@ -124,6 +124,11 @@ impl Registry {
         self.table.borrow()
     }
 
+    /// How often it changed.
+    pub fn version(&self) -> u64 {
+        self.version.get()
+    }
+
     /// Registers nodes, for `lease` or until they are deregistered. Once this resolves every shard has them.
     pub async fn register(&self, service: Service, lease: Option<Duration>) -> Answer {
         self.ask(Ask::Register(Arc::new(service), lease)).await

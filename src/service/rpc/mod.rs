@@ -1,0 +1,301 @@
+//! Calls to services: pick a node, ask it, take another one if it cannot have been asked.
+//!
+//! | file | holds |
+//! |---|---|
+//! | [`balance`] | which node gets a call, which one rests, how many retries there may be |
+//! | [`frame`] | what is sent and what comes back |
+//! | [`target`] | where the nodes of a service are |
+//!
+//! Invariants: a call is made once unless it certainly was not made; one call never asks a node twice; whatever
+//! happens it has an answer by its deadline. Nothing is shared between shards but the registry: each keeps its own
+//! connections and its own opinion of nodes. What when full? A node with too many calls is passed over, and when all
+//! have too many the call is refused. Lives on: one [`Rpc`] per shard.
+
+pub mod balance;
+pub mod frame;
+pub mod target;
+
+use crate::net::http::Status;
+use crate::net::http::client::{Client, ClientError, Endpoint, Options};
+use crate::net::http::framing::BodyLength;
+use crate::net::http::request::Request;
+use crate::observe::metrics::ShardMetrics;
+use crate::runtime::{Moment, shard, timer};
+use crate::service::registry::Registry;
+use balance::{Budget, Nobody, Nodes};
+use frame::Framing;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use target::Targets;
+
+/// The longest answer to a call.
+const ANSWER_MAX: usize = 64 << 20;
+
+/// How calls are made.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    /// How often a call is tried at most, over different nodes; at least twice.
+    pub attempts: u32,
+    /// Connections that are kept unused, per node and shard.
+    pub idle_max: usize,
+    /// For how long.
+    pub idle_timeout: Duration,
+}
+
+/// One call.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// The service, by its whole name.
+    pub service: String,
+    /// Such as `Example.Call`.
+    pub method: String,
+    /// Asks this `host:port` and looks nothing up.
+    pub address: Option<String>,
+    /// How it is written.
+    pub framing: Framing,
+    /// What is asked.
+    pub payload: Vec<u8>,
+    /// Goes along in fields.
+    pub fields: Vec<(String, String)>,
+    /// How long it may take.
+    pub timeout: Duration,
+}
+
+/// Why a call has no result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallError {
+    /// No such service.
+    Unknown,
+    /// Every node has more calls than it should.
+    Busy,
+    /// No connection came about; whose, and why.
+    Connect(String),
+    /// Time ran out.
+    Timeout,
+    /// The node broke off, or answered with another status.
+    Transport(String),
+    /// What it answered cannot be read.
+    Codec(String),
+    /// It answered that it failed, so.
+    Backend(String),
+}
+
+/// Calls from one shard.
+pub struct Rpc {
+    registry: Rc<Registry>,
+    client: Rc<Client>,
+    policy: Policy,
+    nodes: RefCell<Nodes>,
+    budget: RefCell<Budget>,
+    /// By service; good while the registry has this version.
+    targets: RefCell<HashMap<String, (u64, Rc<Targets>)>>,
+    metrics: Arc<ShardMetrics>,
+}
+
+impl Rpc {
+    /// Calls what is in `registry`.
+    pub fn new(registry: Rc<Registry>, policy: Policy, metrics: Arc<ShardMetrics>) -> Rc<Self> {
+        Rc::new(Rpc {
+            registry,
+            client: Client::new(options(policy)),
+            policy,
+            nodes: RefCell::default(),
+            budget: RefCell::new(Budget::new(shard::now())),
+            targets: RefCell::default(),
+            metrics,
+        })
+    }
+
+    /// Makes a call and brings its result.
+    pub async fn call(&self, call: &Call) -> Result<Vec<u8>, CallError> {
+        let deadline = shard::now() + call.timeout;
+        let targets = match &call.address {
+            Some(address) => Rc::new(Targets::one(address).ok_or(CallError::Unknown)?),
+            None => self.targets(&call.service).ok_or(CallError::Unknown)?,
+        };
+        let body = call.framing.request(&call.method, &call.payload);
+        let attempt =
+            async |endpoint: &Endpoint, address: &str| self.attempt(call, endpoint, address, &body).await;
+        self.somewhere(&targets, Some(deadline), attempt).await
+    }
+
+    /// Does `attempt` at one of `targets`, and at another one as long as it was not begun; by a deadline, if there is one.
+    pub async fn somewhere<T>(
+        &self,
+        targets: &Targets,
+        deadline: Option<Moment>,
+        mut attempt: impl AsyncFnMut(&Endpoint, &str) -> Result<T, Failure>,
+    ) -> Result<T, CallError> {
+        self.budget.borrow_mut().called();
+        let (mut tried, mut last) = (Vec::new(), None);
+        loop {
+            let shard = shard::current();
+            let picked =
+                self.nodes.borrow_mut().pick(targets.addresses(), &tried, shard.now(), shard.entropy());
+            let place = match picked {
+                Ok(place) => place,
+                Err(Nobody::Idle) => return Err(CallError::Busy),
+                Err(Nobody::Left) => return Err(last.unwrap_or(CallError::Unknown)),
+            };
+            tried.push(place);
+            let (endpoint, address) = targets.at(place);
+            let mut flight = Flight { rpc: self, address, good: None };
+            let outcome = match deadline {
+                Some(deadline) => timer::until(deadline, attempt(endpoint, address)).await,
+                None => Some(attempt(endpoint, address).await),
+            };
+            let failure = match outcome {
+                Some(Ok(value)) => {
+                    flight.good = Some(true);
+                    return Ok(value);
+                }
+                Some(Err(failure)) => failure,
+                None => Failure { error: CallError::Timeout, is_nodes: true, is_unmade: false },
+            };
+            flight.good = Some(!failure.is_nodes);
+            drop(flight);
+            let may = failure.is_unmade
+                && tried.len() < self.policy.attempts.max(2) as usize
+                && tried.len() < targets.addresses().len();
+            if !may || !self.budget.borrow_mut().take(shard.now()) {
+                return Err(failure.error);
+            }
+            self.metrics.rpc_retries.inc();
+            last = Some(failure.error);
+        }
+    }
+
+    async fn attempt(
+        &self,
+        call: &Call,
+        endpoint: &Endpoint,
+        address: &str,
+        body: &[u8],
+    ) -> Result<Vec<u8>, Failure> {
+        let failed = |error: ClientError| Failure::of(address, &error);
+        let request = write(call, address, body.len()).map_err(|bad| failed(bad.into()))?;
+        let mut answer = self.client.call(endpoint, &request, body).await.map_err(failed)?;
+        let (status, phrase) = (answer.head().status(), lossy(answer.head().phrase()));
+        let body = answer.read_whole(ANSWER_MAX).await.map_err(failed)?;
+        let body =
+            body.ok_or_else(|| Failure::of_node(CallError::Codec("http: response too large".into())))?;
+        if status != Status::OK {
+            let error = CallError::Transport(format!("{} {phrase}: {}", status.code(), lossy(&body)));
+            return Err(Failure { is_nodes: status.code() >= 500, ..Failure::of_node(error) });
+        }
+        // An error that the node tells of is an answer: the node is well.
+        call.framing.answer(&body).map_err(|error| Failure { error, is_nodes: false, is_unmade: false })
+    }
+
+    /// The nodes of a service, if it is known.
+    pub fn targets(&self, service: &str) -> Option<Rc<Targets>> {
+        let version = self.registry.version();
+        if let Some((of, targets)) = self.targets.borrow().get(service)
+            && *of == version
+        {
+            return Some(targets.clone());
+        }
+        let targets = Targets::of(&self.registry.table(), service);
+        let mut kept = self.targets.borrow_mut();
+        // What is not registered any more is not kept, nor is what chance or malice asks for.
+        kept.retain(|_, (of, _)| *of == version);
+        let targets = Rc::new(targets?);
+        kept.insert(service.to_owned(), (version, targets.clone()));
+        Some(targets)
+    }
+
+    /// The shard's connections.
+    pub fn client(&self) -> Rc<Client> {
+        self.client.clone()
+    }
+}
+
+fn options(policy: Policy) -> Options {
+    Options { idle_max: policy.idle_max, idle_timeout: policy.idle_timeout, ..Options::default() }
+}
+
+fn write(call: &Call, address: &str, len: usize) -> Result<Request, crate::net::http::request::BadRequest> {
+    let mut request = Request::new("POST", "/", address)?;
+    for (name, value) in &call.fields {
+        request = request.header(name, value)?;
+    }
+    let kind = call.framing.content_type();
+    let timeout = call.timeout.as_nanos().to_string();
+    let request = request.header("Accept", kind)?.header("Content-Type", kind)?.header("Timeout", timeout)?;
+    Ok(request.body(BodyLength::Exact(len as u64)))
+}
+
+/// An attempt that came to nothing.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// Why.
+    pub error: CallError,
+    /// Whether it speaks against the node.
+    pub is_nodes: bool,
+    /// Whether the node certainly did not begin.
+    pub is_unmade: bool,
+}
+
+impl Failure {
+    fn of_node(error: CallError) -> Self {
+        Failure { error, is_nodes: true, is_unmade: false }
+    }
+
+    /// What a client's error means for a call to `address`.
+    pub fn of(address: &str, error: &ClientError) -> Self {
+        let is_unmade = error.is_before_sending();
+        let told = match error {
+            ClientError::Resolve(error) => {
+                CallError::Connect(format!("dial tcp {address}: {}", cause(error)))
+            }
+            ClientError::Connect(error) => {
+                CallError::Connect(format!("dial tcp {address}: connect: {}", cause(error)))
+            }
+            ClientError::ConnectTimeout => CallError::Connect(format!("dial tcp {address}: i/o timeout")),
+            ClientError::Busy => CallError::Busy,
+            ClientError::Closed | ClientError::Truncated => CallError::Transport("EOF".into()),
+            ClientError::HeadTimeout | ClientError::Stalled => CallError::Timeout,
+            ClientError::Broken(error) => CallError::Transport(cause(error)),
+            ClientError::NotHttp(_) | ClientError::Request(_) => CallError::Transport(error.to_string()),
+        };
+        let is_ours = matches!(error, ClientError::Busy | ClientError::Request(_));
+        Failure { error: told, is_nodes: !is_ours, is_unmade }
+    }
+}
+
+/// As Go puts it.
+fn cause(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connection refused".into(),
+        io::ErrorKind::ConnectionReset => "connection reset by peer".into(),
+        io::ErrorKind::BrokenPipe => "broken pipe".into(),
+        io::ErrorKind::HostUnreachable => "no route to host".into(),
+        io::ErrorKind::NetworkUnreachable => "network is unreachable".into(),
+        _ => error.to_string(),
+    }
+}
+
+fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A call under way to a node, counted until it is dropped.
+struct Flight<'r> {
+    rpc: &'r Rpc,
+    address: &'r str,
+    good: Option<bool>,
+}
+
+impl Drop for Flight<'_> {
+    fn drop(&mut self) {
+        let rests = self.rpc.nodes.borrow_mut().over(self.address, self.good, shard::now());
+        if rests {
+            self.rpc.metrics.rpc_ejections.inc();
+            tracing::warn!(node = self.address, "resting after failures");
+        }
+    }
+}
