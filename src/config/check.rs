@@ -150,7 +150,6 @@ impl Rules<'_, '_> {
             ("s3.tls", config.s3.enabled, &config.s3.tls),
             ("serpentine.tls", config.serpentine.enabled, &config.serpentine.tls),
             ("ion.tls", config.ion.enabled, &config.ion.tls),
-            ("micro.tls", config.micro.enabled && config.micro.tls_cert_file.is_none(), &config.micro.tls),
         ];
         for (section, _, tls) in without.into_iter().filter(|(_, enabled, tls)| *enabled && tls.is_set()) {
             let (key, path) = first_file(section, tls);
@@ -461,9 +460,6 @@ impl Rules<'_, '_> {
             || micro.tls.is_set();
         let accepted = "true with micro.tls_cert_file and micro.tls_key_file, or false";
         self.demand(fits, "micro.enable_tls", true, "certificate and key are not named", accepted);
-        let accepted = "false, and a proxy that speaks TLS in front of a loopback or unix listener";
-        let problem = "TLS is not available in this version";
-        self.demand(!(fits && micro.enable_tls), "micro.enable_tls", true, problem, accepted);
         let twice = micro.tls.is_set() && (micro.tls_cert_file.is_some() || micro.tls_key_file.is_some());
         let (key, path) = first_file("micro.tls", &micro.tls);
         let problem = "micro.tls_cert_file or micro.tls_key_file name certificates too";

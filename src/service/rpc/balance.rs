@@ -117,32 +117,36 @@ impl Nodes {
 /// Without it, retries of a service that fails everywhere double its load when it can least take it.
 #[derive(Debug)]
 pub struct Budget {
-    tokens: f64,
+    /// In millionths of a retry: fifths of one would not add up as binary fractions.
+    millionths: u64,
     filled: Moment,
 }
 
 impl Budget {
-    const PER_CALL: f64 = 0.2;
-    const PER_SECOND: f64 = 10.0;
-    const MAX: f64 = 100.0;
+    const ONE: u64 = 1_000_000;
+    const PER_CALL: u64 = Self::ONE / 5;
+    /// Ten a second.
+    const PER_MICROSECOND: u64 = 10;
+    const MAX: u64 = 100 * Self::ONE;
 
     /// A full one.
     pub fn new(now: Moment) -> Self {
-        Budget { tokens: Self::MAX, filled: now }
+        Budget { millionths: Self::MAX, filled: now }
     }
 
     /// A call was made.
     pub fn called(&mut self) {
-        self.tokens = (self.tokens + Self::PER_CALL).min(Self::MAX);
+        self.millionths = (self.millionths + Self::PER_CALL).min(Self::MAX);
     }
 
     /// Takes one retry, if there is one.
     pub fn take(&mut self, now: Moment) -> bool {
-        let gained = now.since(self.filled).as_secs_f64() * Self::PER_SECOND;
-        (self.tokens, self.filled) = ((self.tokens + gained).min(Self::MAX), now);
-        let has = self.tokens >= 1.0;
+        let waited = u64::try_from(now.since(self.filled).as_micros()).unwrap_or(u64::MAX);
+        let gained = waited.saturating_mul(Self::PER_MICROSECOND);
+        (self.millionths, self.filled) = (self.millionths.saturating_add(gained).min(Self::MAX), now);
+        let has = self.millionths >= Self::ONE;
         if has {
-            self.tokens -= 1.0;
+            self.millionths -= Self::ONE;
         }
         has
     }
