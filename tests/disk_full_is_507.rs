@@ -1,32 +1,30 @@
 //! A full disk is told with 507, costs nothing that was acknowledged, and is forgotten when there is room again.
 //!
-//! The daemon runs in a mount namespace of its own with a small tmpfs as data directory; both go with the process.
+//! The daemon runs in a mount namespace of its own with a small tmpfs as data directory; both go with the test.
 
 mod common;
 
+use common::content::Rng;
 use common::daemon::{Started, scratch};
-use common::{Answer, End, bytes_of, eventually, request};
-use std::process::Command;
+use common::{Answer, End, Setup, bytes_of, eventually, request};
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use tempfile::TempDir;
 
 const STREAM: usize = 1 << 20;
 
-/// `millpond serve` on a file system of `mib` MiB; its loom address.
-fn on_a_small_disk(dir: &std::path::Path, mib: u32) -> (Started, String) {
-    let data = dir.join("data");
-    std::fs::create_dir(&data).expect("a directory");
+/// Writes the configuration for the data directory in `dir`.
+fn configuration(dir: &Path) -> PathBuf {
     let config = dir.join("millpond.toml");
-    let toml = format!(
-        "data_dir = \"{}\"\nshards = 1\nsegment_size = \"16MiB\"\n[admin]\nlisten = \"127.0.0.1:0\"\n\
-         [loom]\nlisten = \"127.0.0.1:0\"\n[serpentine]\nenabled = false\n",
-        data.display()
-    );
+    let toml = Setup::default().shards(1).toml(&dir.join("data"));
     std::fs::write(&config, toml).expect("the configuration can be written");
-    let mut command = Command::new("unshare");
-    let root = rustix::process::geteuid().is_root();
-    command.arg(if root { "-m" } else { "-rm" }).args(["sh", "-c"]);
-    command.arg(format!("mount -t tmpfs -o size={mib}m none \"$0\" && exec \"$@\"")).arg(&data);
-    command.arg(env!("CARGO_BIN_EXE_millpond")).arg("serve").arg("--config").arg(&config);
-    let mut started = Started::spawn(command, &dir.join("log"));
+    config
+}
+
+/// Waits for the daemon; its loom address.
+fn ready(mut started: Started) -> (Started, String) {
     let line = started.ready_line().unwrap_or_else(|| panic!("not ready:\n{}", started.log()));
     let ready: serde_json::Value = serde_json::from_str(&line).expect("a ready line");
     (started, ready["loom"].as_str().expect("loom listens").to_owned())
@@ -34,8 +32,8 @@ fn on_a_small_disk(dir: &std::path::Path, mib: u32) -> (Started, String) {
 
 #[test]
 fn a_full_disk_is_told_loses_nothing_and_is_left_behind() {
-    let dir = scratch();
-    let (mut started, loom) = on_a_small_disk(dir.path(), 96);
+    let disk = SmallDisk::new(96);
+    let (mut started, loom) = disk.serve();
 
     let mut stored = Vec::new();
     let refusal = loop {
@@ -86,4 +84,173 @@ fn post(loom: &str, id: &str, body: &[u8]) -> Answer {
 /// Whether the stream was promised: a 201 with the end of its answer.
 fn is_stored(answer: &Answer) -> bool {
     answer.status == 201 && answer.end == End::LastChunk
+}
+
+/// A file system of its own for daemons that come and go. It lies in a mount namespace that one process holds, which
+/// ends with its input, so that nothing outlives this process however that ends.
+struct SmallDisk {
+    holder: Child,
+    dir: TempDir,
+}
+
+impl SmallDisk {
+    fn new(mib: u32) -> Self {
+        let dir = scratch();
+        let data = dir.path().join("data");
+        std::fs::create_dir(&data).expect("a directory");
+        let mut holder = Command::new("unshare")
+            .arg(if is_root() { "-m" } else { "-rm" })
+            .args([
+                "sh",
+                "-c",
+                &format!("mount -t tmpfs -o size={mib}m none \"$0\" && echo made && exec cat"),
+            ])
+            .arg(&data)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("unshare, of util-linux, can be started");
+        let mut line = String::new();
+        let said = holder.stdout.as_mut().expect("a pipe");
+        BufReader::new(said).read_line(&mut line).expect("readable");
+        assert_eq!(line.trim(), "made", "a tmpfs can be mounted in a namespace of its own");
+        SmallDisk { holder, dir }
+    }
+
+    /// The data directory, as seen from here.
+    fn data(&self) -> PathBuf {
+        let data = self.dir.path().join("data");
+        let inside = data.strip_prefix("/").expect("an absolute path");
+        PathBuf::from(format!("/proc/{}/root", self.holder.id())).join(inside)
+    }
+
+    /// `millpond serve` on it; its loom address.
+    fn serve(&self) -> (Started, String) {
+        let config = configuration(self.dir.path());
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &self.holder.id().to_string(), "-m"]);
+        if !is_root() {
+            command.args(["-U", "--preserve-credentials"]);
+        }
+        command.args(["--", env!("CARGO_BIN_EXE_millpond"), "serve", "--config"]).arg(&config);
+        ready(Started::spawn(command, &self.dir.path().join("log")))
+    }
+
+    /// Leaves `free` bytes, if there are more.
+    fn fill(&self, free: u64) {
+        let path = self.data().join("filler");
+        let file = std::fs::File::create(path).expect("made");
+        // The daemon makes segments meanwhile, and is quicker now and then.
+        eventually("the disk is filled", || {
+            let space = rustix::fs::statvfs(&self.data()).expect("a file system");
+            let there = space.f_bavail * space.f_frsize;
+            let taken = match there.saturating_sub(free) {
+                0 => Ok(()),
+                some => rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, some),
+            };
+            taken.ok()
+        });
+    }
+
+    fn empty(&self) {
+        std::fs::remove_file(self.data().join("filler")).expect("there");
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
+    }
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+fn number_from(key: &str) -> Option<u64> {
+    let value = std::env::var(key).ok()?;
+    Some(value.parse().unwrap_or_else(|_| panic!("{key}={value} is no decimal number")))
+}
+
+/// `MILLPOND_OFFSETS=200` asks for more than a few, `MILLPOND_SEED` for others.
+#[test]
+fn space_runs_out_anywhere_and_nothing_acknowledged_is_lost() {
+    let offsets = number_from("MILLPOND_OFFSETS").unwrap_or(8);
+    let seed = number_from("MILLPOND_SEED").unwrap_or(1);
+    let (mut rng, disk) = (Rng::new(seed), SmallDisk::new(160));
+    let (mut started, mut loom) = disk.serve();
+    let mut stored: BTreeMap<String, (u64, usize)> = BTreeMap::new();
+    let mut gone: Vec<String> = Vec::new();
+    let (mut refused, mut acknowledged, mut restarts) = (0, 0, 0);
+    for round in 0..offsets {
+        let told = format!("MILLPOND_SEED={seed}, offset {round}");
+        disk.fill(rng.below(40 << 20));
+        for number in 0..80 {
+            let (id, content, len) =
+                (format!("r{round}-{number}"), rng.next(), 1 + rng.below(1_500_000) as usize);
+            let answer = post(&loom, &id, &bytes_of(content, len));
+            if is_stored(&answer) {
+                acknowledged += 1;
+                stored.insert(id, (content, len));
+                continue;
+            }
+            refused += 1;
+            assert!([201, 507].contains(&answer.status), "{told}: {}", answer.text());
+            // Nobody may take for complete what was not stored.
+            let left = request(&loom, "GET", &format!("/stream/{id}"), &[], b"");
+            let passes =
+                left.header("X-Stream-State") == Some("complete") && left.body != bytes_of(content, len);
+            assert!(!passes, "{told}: {id} was refused, and passes for complete");
+            request(&loom, "DELETE", &format!("/stream/{id}"), &[], b"");
+            break;
+        }
+        let running = started.child.try_wait().expect("waitable");
+        assert!(running.is_none(), "{told}: the daemon ended with {running:?}");
+        are_there(&loom, &stored, &told);
+        let keep = rng.below(3) as usize;
+        let goes: Vec<String> = stored.keys().take(stored.len().saturating_sub(keep)).cloned().collect();
+        for id in goes {
+            request(&loom, "DELETE", &format!("/stream/{id}"), &[], b"").expect(204);
+            stored.remove(&id);
+            gone.push(id);
+        }
+        if rng.below(2) == 0 {
+            restarts += 1;
+            started.child.kill().expect("it runs");
+            started.child.wait().expect("it ends");
+            disk.empty();
+            (started, loom) = disk.serve();
+        } else {
+            disk.empty();
+        }
+        let mut tries = 0;
+        eventually("there is room again", || {
+            tries += 1;
+            let id = format!("again-{round}-{tries}");
+            let done = is_stored(&post(&loom, &id, &bytes_of(7, STREAM)));
+            request(&loom, "DELETE", &format!("/stream/{id}"), &[], b"");
+            done.then_some(())
+        });
+        are_there(&loom, &stored, &told);
+        for id in gone.drain(..) {
+            let status = request(&loom, "GET", &format!("/stream/{id}"), &[], b"").status;
+            assert_eq!(status, 404, "{told}: {id} was deleted");
+        }
+    }
+    println!(
+        "MILLPOND_SEED={seed}: offsets {offsets}, acknowledged {acknowledged}, refused {refused}, restarts {restarts}"
+    );
+    started.child.kill().expect("it runs");
+    started.child.wait().expect("it ends");
+}
+
+fn are_there(loom: &str, stored: &BTreeMap<String, (u64, usize)>, told: &str) {
+    for (id, &(content, len)) in stored {
+        let answer = request(loom, "GET", &format!("/stream/{id}"), &[], b"");
+        assert!(
+            answer.status == 200 && answer.body == bytes_of(content, len),
+            "{told}: {id} is not what was stored"
+        );
+    }
 }

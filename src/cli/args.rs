@@ -143,6 +143,9 @@ pub struct DoctorArgs {
 pub struct VerifyArgs {
     /// The data directory
     pub data_dir: PathBuf,
+    /// Take what is damaged away, into its `quarantine` directory, so that the rest is whole
+    #[arg(long)]
+    pub repair: bool,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,

@@ -1,6 +1,7 @@
 //! `millpond verify`: is a data directory that no daemon uses as it was written?
 //!
-//! Invariant: changes no byte of it. Exit code 0: whole; 1: something is damaged; 2: it could not be checked.
+//! Invariant: changes no byte of it, unless `--repair` asks for that. Exit code 0: whole, or whole now; 1: something is
+//! damaged; 2: it could not be checked or repaired.
 //! Runs on the main thread.
 
 use std::io::{self, IsTerminal, Write};
@@ -8,9 +9,11 @@ use std::process::ExitCode;
 
 use super::args::VerifyArgs;
 use crate::daemon;
-use crate::runtime::file::os::ReadOnlyDisk;
+use crate::runtime::Disk;
+use crate::runtime::file::os::{OsDisk, ReadOnlyDisk};
 use crate::storage::OpenError;
 use crate::storage::inspect::damage::{Damage, Lost, Name, What};
+use crate::storage::inspect::repair::{Refused, Repaired};
 use crate::storage::inspect::{Inspection, Totals};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
@@ -20,28 +23,81 @@ const DAMAGED: u8 = 1;
 /// The directory could not be checked.
 const UNCHECKED: u8 = 2;
 
-/// Reads everything and says what is not as it was written.
+/// Reads everything and says what is not as it was written; with `--repair`, takes that away.
 pub fn run(args: VerifyArgs) -> ExitCode {
-    let mut inspection = match Inspection::open(&ReadOnlyDisk, &args.data_dir) {
-        Ok(inspection) => inspection,
-        Err(error) => {
-            eprintln!("millpond verify: {}", explain(&error));
-            return ExitCode::from(UNCHECKED);
+    match check(&args) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(DAMAGED),
+        Err(why) => {
+            eprintln!("millpond verify: {why}");
+            ExitCode::from(UNCHECKED)
         }
-    };
+    }
+}
+
+/// Whether the directory is whole now.
+fn check(args: &VerifyArgs) -> Result<bool, String> {
+    let disk: &dyn Disk = if args.repair { &OsDisk } else { &ReadOnlyDisk };
+    let mut inspection = Inspection::open(disk, &args.data_dir).map_err(|error| explain(&error))?;
     let totals = inspection.totals();
     let bar = bar(totals.bytes);
     inspection.check_windows(|read| bar.set_position(read));
     bar.finish_and_clear();
-    let text = if args.json { in_json(&inspection, totals) } else { in_lines(&inspection, totals) };
-    if let Err(error) = io::stdout().write_all(text.as_bytes()) {
-        eprintln!("millpond verify: the report cannot be written: {error}");
-        return ExitCode::from(UNCHECKED);
+    let mut report = if args.json { in_json(&inspection, totals) } else { in_lines(&inspection, totals) };
+    if args.repair {
+        match inspection.repair(disk, |read| bar.set_position(read)) {
+            Ok(repaired) => tell(&mut report, args.json, &inspection, &repaired),
+            Err(refused) => {
+                print(&report)?;
+                return Err(refusal(&refused));
+            }
+        }
     }
-    match inspection.damage().is_empty() {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::from(DAMAGED),
+    print(&report)?;
+    Ok(inspection.damage().is_empty())
+}
+
+fn print(text: &str) -> Result<(), String> {
+    let text = format!("{}\n", text.trim_end());
+    io::stdout().write_all(text.as_bytes()).map_err(|error| format!("the report cannot be written: {error}"))
+}
+
+fn refusal(refused: &Refused) -> String {
+    match refused {
+        Refused::BothCopies => {
+            "cannot be repaired: both copies of a file are damaged on which everything else \
+                                depends; put one of them back, from a copy of the directory"
+                .to_owned()
+        }
+        Refused::Open(error) => {
+            format!("the repair was not finished, and can be begun again: {}", explain(error))
+        }
     }
+}
+
+/// Adds to a report what was done about it.
+fn tell(report: &mut String, json: bool, after: &Inspection, repaired: &Repaired) {
+    let quarantine = repaired.quarantine.as_ref().map(|path| path.display().to_string());
+    if json {
+        let Ok(Value::Object(mut fields)) = serde_json::from_str(report) else { return };
+        fields.insert("whole".to_owned(), after.damage().is_empty().into());
+        let names: Vec<Value> = repaired.names.iter().map(|name| name.to_string().into()).collect();
+        let files: Vec<String> = repaired.files.iter().map(|file| file.display().to_string()).collect();
+        let repair = json!({ "quarantine": quarantine, "names": names, "files": files });
+        fields.insert("repair".to_owned(), repair);
+        *report = Value::Object(fields).to_string();
+        return;
+    }
+    let Some(quarantine) = quarantine else { return report.push_str("there is nothing to repair\n") };
+    for name in &repaired.names {
+        report.push_str(&format!("taken away: {name}\n"));
+    }
+    for damage in after.damage() {
+        report.push_str(&format!("still damaged: {damage}\n"));
+    }
+    let (names, files) = (repaired.names.len(), repaired.files.len());
+    let verdict = if after.damage().is_empty() { "whole now" } else { "not whole yet" };
+    report.push_str(&format!("{verdict}; {names} names and {files} files are in {quarantine}\n"));
 }
 
 fn explain(error: &OpenError) -> String {

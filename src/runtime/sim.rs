@@ -36,21 +36,34 @@ pub use socket::SimSocket;
 pub use world::World;
 
 use super::entropy::Entropy;
+use std::ops::Range;
 
-/// The seeds of a test: `count` of them, always the same. `MILLPOND_SEEDS=1000` in the environment asks for more
-/// (or fewer) of the same row, `MILLPOND_SEED=0x5eed` for that one alone.
+/// The seeds of a test: the first `count` of a row that is always the same. In the environment, `MILLPOND_SEEDS=1000`
+/// asks for more (or fewer) of it, `MILLPOND_SEEDS=1000..1100` for those behind the first thousand, and
+/// `MILLPOND_SEED=0x5eed` for that one alone.
 pub fn seeds(count: usize) -> Vec<u64> {
-    if let Some(seed) = from_environment("MILLPOND_SEED") {
+    if let Some(seed) = from_environment("MILLPOND_SEED", number) {
         return vec![seed];
     }
-    let count = from_environment("MILLPOND_SEEDS").map_or(count, |count| count as usize);
+    let places = from_environment("MILLPOND_SEEDS", places).unwrap_or(0..count);
     let row = Entropy::from_seed(0x6d69_6c6c_706f_6e64);
-    (0..count).map(|_| row.next()).collect()
+    (0..places.end).map(|_| row.next()).skip(places.start).collect()
 }
 
-fn from_environment(key: &str) -> Option<u64> {
+/// Places in the row: `100` are the first hundred, `100..200` those behind them.
+fn places(text: &str) -> Option<Range<usize>> {
+    match text.split_once("..") {
+        Some((from, to)) => Some(number(from)? as usize..number(to)? as usize),
+        None => Some(0..number(text)? as usize),
+    }
+}
+
+fn from_environment<T>(key: &str, read: impl Fn(&str) -> Option<T>) -> Option<T> {
     let value = std::env::var(key).ok()?;
-    Some(number(&value).unwrap_or_else(|| panic!("{key}={value} is no number: 0x5eed and 24301 are")))
+    Some(
+        read(&value)
+            .unwrap_or_else(|| panic!("{key}={value} is not understood: 0x5eed and 24301 are numbers")),
+    )
 }
 
 fn number(text: &str) -> Option<u64> {
@@ -83,12 +96,14 @@ impl Drop for Reproduce {
 
 #[cfg(test)]
 mod tests {
-    use super::number;
+    use super::{number, places};
 
     #[test]
     fn seeds_are_read_as_they_are_printed() {
         assert_eq!(number("0x5eed_2f91"), Some(0x5eed_2f91));
         assert_eq!(number("12"), Some(12));
         assert_eq!(number("twelve"), None);
+        assert_eq!((places("40"), places("40..0x30")), (Some(0..40), Some(40..48)));
+        assert_eq!((places("40..many"), places("")), (None, None));
     }
 }

@@ -9,6 +9,7 @@
 //! Blocks; runs on any thread but a shard's.
 
 pub mod damage;
+pub mod repair;
 pub mod runs;
 
 use super::LOCK;
@@ -28,6 +29,7 @@ use super::tally::Tally;
 use super::twice::Copy;
 use crate::runtime::Disk;
 use damage::{Damage, Lost, Name, What};
+use repair::LostWindow;
 use runs::Links;
 use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
@@ -41,7 +43,50 @@ pub struct Inspection {
     look: Option<Look>,
     links: Links,
     damage: Vec<Damage>,
+    /// Windows that do not match, once they were read.
+    lost: Vec<LostWindow>,
     _lock: Option<Box<dyn Send + Sync>>,
+}
+
+/// What one look sees.
+struct Seen {
+    place: Place,
+    document: Option<Document>,
+    look: Option<Look>,
+    damage: Vec<Damage>,
+}
+
+impl Seen {
+    fn of(disk: &dyn Disk, dir: &Path) -> Result<Self, OpenError> {
+        let copies = format::read(disk, dir)?;
+        let mut damage = of_format(&copies, format::has_logs(disk, dir)?);
+        let document = match Document::newest(disk, dir, copies) {
+            Ok(Some(document)) => Ok(document),
+            Ok(None) => return Err(OpenError::Unreadable { path: dir.to_owned(), why: Unreadable::NoData }),
+            Err(error) => Err(error),
+        };
+        let secret = document.as_ref().ok().and_then(Document::secret).unwrap_or_default();
+        let place = Place { dir: dir.to_owned(), secret, segment_size: 0 };
+        let looked = document.and_then(|document| {
+            damage.extend(of_manifest(&Manifest::read(disk, &place)?));
+            let look = recovery::look(disk, &place, &document.logs(), 1, &Tally::new());
+            look.map(|look| (document, look))
+        });
+        let (document, look) = match looked {
+            Ok((document, look)) => (Some(document), Some(look)),
+            Err(OpenError::Unreadable { path, why: Unreadable::Header }) => {
+                let file = path.strip_prefix(dir).unwrap_or(&path).to_owned();
+                let lost =
+                    Lost::Unknown("not known: nothing else was read; put what belongs there in its place");
+                damage.push(Damage { file, at: Some(0), what: What::Foreign, lost });
+                (None, None)
+            }
+            // Both copies of something are damaged, and were told.
+            Err(OpenError::Unreadable { .. }) => (None, None),
+            Err(error) => return Err(error),
+        };
+        Ok(Seen { place, document, look, damage })
+    }
 }
 
 /// How much there is.
@@ -72,38 +117,27 @@ impl Inspection {
             }
             Err(error) => return Err(OpenError::Io(dir.join(LOCK), error)),
         };
-        let copies = format::read(disk, dir)?;
-        let mut damage = of_format(&copies, format::has_logs(disk, dir)?);
-        let document = match Document::newest(disk, dir, copies) {
-            Ok(Some(document)) => Ok(document),
-            Ok(None) => return Err(OpenError::Unreadable { path: dir.to_owned(), why: Unreadable::NoData }),
-            Err(error) => Err(error),
+        let seen = Seen::of(disk, dir)?;
+        let mut inspection = Inspection {
+            dir: dir.to_owned(),
+            place: seen.place.clone(),
+            document: None,
+            look: None,
+            links: Links::default(),
+            damage: Vec::new(),
+            lost: Vec::new(),
+            _lock: lock,
         };
-        let secret = document.as_ref().ok().and_then(Document::secret).unwrap_or_default();
-        let place = Place { dir: dir.to_owned(), secret, segment_size: 0 };
-        let looked = document.and_then(|document| {
-            damage.extend(of_manifest(&Manifest::read(disk, &place)?));
-            let look = recovery::look(disk, &place, &document.logs(), 1, &Tally::new());
-            look.map(|look| (document, look))
-        });
-        let (document, look) = match looked {
-            Ok((document, look)) => (Some(document), Some(look)),
-            Err(OpenError::Unreadable { path, why: Unreadable::Header }) => {
-                let file = path.strip_prefix(dir).unwrap_or(&path).to_owned();
-                let lost =
-                    Lost::Unknown("not known: nothing else was read; put what belongs there in its place");
-                damage.push(Damage { file, at: Some(0), what: What::Foreign, lost });
-                (None, None)
-            }
-            // Both copies of something are damaged, and were told.
-            Err(OpenError::Unreadable { .. }) => (None, None),
-            Err(error) => return Err(error),
-        };
-        let links = look.as_ref().map(|look| Links::of(&look.owned.links)).unwrap_or_default();
-        let dir = dir.to_owned();
-        let mut inspection = Inspection { dir, place, document, look, links, damage, _lock: lock };
-        inspection.judge();
+        inspection.take(seen);
         Ok(inspection)
+    }
+
+    fn take(&mut self, seen: Seen) {
+        let Seen { place, document, look, damage } = seen;
+        (self.place, self.document, self.damage) = (place, document, damage);
+        self.links = look.as_ref().map(|look| Links::of(&look.owned.links)).unwrap_or_default();
+        self.look = look;
+        self.judge();
     }
 
     /// What is damaged: in records as soon as it is open, in windows once [`Inspection::check_windows`] has run. In
@@ -151,18 +185,22 @@ impl Inspection {
 
     /// Reads every window and compares its checksum; `progress` is told how many bytes were read so far.
     pub fn check_windows(&mut self, mut progress: impl FnMut(u64)) {
-        let (mut found, mut read, mut buffer) = (Vec::new(), 0, Vec::new());
+        let (mut found, mut lost, mut read, mut buffer) = (Vec::new(), Vec::new(), 0, Vec::new());
         // In the order in which they lie, which is how a disk reads fastest.
         let mut runs: Vec<_> = self.runs().collect();
         runs.sort_by_key(|run| (run.log, run.segment, run.offset));
         for run in &runs {
             for window in 0..run.windows() {
-                found.extend(run.check(window, &mut buffer));
+                if let Some(damage) = run.check(window, &mut buffer) {
+                    lost.push(run.lost(window, &buffer, &damage));
+                    found.push(damage);
+                }
                 read += run.window_len(window);
                 progress(read);
             }
         }
         drop(runs);
+        self.lost = lost;
         self.damage.extend(found);
         self.sort();
     }
@@ -185,6 +223,12 @@ impl Inspection {
             at: None,
             what: What::Nameless,
             lost: Lost::Latest(Name { key_hash, key: None }),
+        }));
+        found.extend(look.owned.bodiless.iter().map(|key| Damage {
+            file: PathBuf::from("."),
+            at: None,
+            what: What::Bodiless,
+            lost: Lost::Latest(Name { key_hash: key.hash(), key: Some(key.clone()) }),
         }));
         let known = self.document.as_ref().map_or(0, Document::boot);
         if look.facts.boot_max > known {

@@ -5,6 +5,7 @@
 //! the page cache what a power cut would still take. Invariant: nothing is removed that a durable record needs.
 //! Runs before shards serve, on any thread; blocks.
 
+pub(super) mod anew;
 pub(super) mod finding;
 pub(super) mod format;
 mod linked;
@@ -36,7 +37,7 @@ use format::Format;
 use moved::Moved;
 use replay::{Facts, LogEnd, Stands, Whole, Written, checked_header};
 use settle::{Loss, Segments};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -112,7 +113,9 @@ pub(super) fn open_all(
         let moved = Moved { disk: &**disk, place: &place, boot: format.boot, before: &before };
         let logs = moved.logs(&starts, &ends, &bulk);
         let floor = facts.epoch_max;
-        current = Some(moved.write(&mut owned, logs, &bulk, floor)?);
+        let manifest = moved.write(&mut owned, logs, &bulk, floor)?;
+        remove_others(&**disk, &place, &manifest, None).map_err(io(&directory(&place)))?;
+        current = Some(manifest);
         moved.remove_journals(&mut starts, &ends)?;
     }
     let rounds = Arc::new(Rounds::new(options.shards, format.boot, current.clone(), refused));
@@ -218,7 +221,7 @@ fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<String>, OpenError> {
 }
 
 /// Names the file in an error of the system.
-fn io(path: &Path) -> impl FnOnce(std::io::Error) -> OpenError {
+pub(super) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> OpenError {
     move |error| OpenError::Io(path.to_owned(), error)
 }
 
@@ -349,6 +352,8 @@ pub(super) struct Owned {
     /// What streams miss, by their names' placement hashes.
     pub(super) losses: Vec<(u64, Vec<Loss>)>,
     pub(super) links: Vec<Vec<Link>>,
+    /// Links that stand for bytes which are not there, because something durable is damaged.
+    pub(super) bodiless: Vec<Key>,
     /// Records of links that have no bodies, and that an earlier one stands in for: void.
     fallen: Vec<Written>,
     /// The versions of deletions of links, by key.
@@ -358,6 +363,33 @@ pub(super) struct Owned {
     damaged: Vec<BTreeSet<u64>>,
     ends_untold: Vec<Vec<Arc<Tail>>>,
     unsynced: Vec<(Arc<Segment>, Range<u64>)>,
+}
+
+impl Owned {
+    /// Forgets the entries that do not stay, and calls `on_gone` with each: their bytes are dead.
+    pub(super) fn retain(&mut self, stays: impl Fn(&Entry) -> bool, on_gone: impl Fn(&Entry)) {
+        let mut gone = HashSet::new();
+        for names in &mut self.names {
+            names.retain(|entry| {
+                let stays = stays(entry);
+                if !stays {
+                    on_gone(entry);
+                    for run in entry.tail.runs().iter() {
+                        run.bury(|segment, len| segment.unclaim(len));
+                    }
+                    gone.insert(entry.tail.uid());
+                }
+                stays
+            });
+        }
+        self.raised.iter_mut().for_each(|raised| raised.retain(|raised| !gone.contains(&raised.uid)));
+        self.ends_untold.iter_mut().for_each(|untold| untold.retain(|tail| !gone.contains(&tail.uid())));
+    }
+
+    /// Whether what stands under this placement hash is not what it was.
+    pub(super) fn is_damaged(&self, key_hash: u64) -> bool {
+        self.damaged[owner_of(key_hash, self.damaged.len()).index()].contains(&key_hash)
+    }
 }
 
 /// An epoch that recovery began.
@@ -376,6 +408,7 @@ fn settle_names(facts: &mut Facts, segments: &Segments, ended: Vec<Vec<Entry>>, 
     let mut owned = Owned {
         names: ended,
         links: (0..shards).map(|_| Vec::new()).collect(),
+        bodiless: Vec::new(),
         fallen: Vec::new(),
         deleted: HashMap::new(),
         ends: Ends::new(shards),
@@ -575,7 +608,7 @@ fn make_journal(
 }
 
 /// Syncs on a thread without a ring, where the sync is over when it is first asked.
-fn sync_now(file: &File) -> std::io::Result<()> {
+pub(super) fn sync_now(file: &File) -> std::io::Result<()> {
     let mut syncing = file.sync_data();
     match Pin::new(&mut syncing).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(result) => result,

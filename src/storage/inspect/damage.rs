@@ -84,6 +84,8 @@ pub enum What {
     Stream,
     /// There is a stream whose name is in none of the records that read.
     Nameless,
+    /// A name stands for bytes that are not there, because a record of those is lost, or a file.
+    Bodiless,
 }
 
 /// What is lost.
@@ -147,6 +149,7 @@ impl What {
             What::Window { .. } => "window",
             What::Stream => "stream",
             What::Nameless => "nameless",
+            What::Bodiless => "bodiless",
         }
     }
 }
@@ -195,6 +198,7 @@ impl fmt::Display for What {
             }
             What::Stream => f.write_str("records do not fit together"),
             What::Nameless => f.write_str("there is a stream whose name is lost"),
+            What::Bodiless => f.write_str("what says where its bytes are is lost"),
         }
     }
 }

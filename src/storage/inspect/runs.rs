@@ -10,6 +10,7 @@ use super::super::placement::Key;
 use super::super::tail::{Place, Placed, State};
 use super::Inspection;
 use super::damage::{Damage, Lost, Name, What};
+use super::repair::LostWindow;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -134,5 +135,18 @@ impl LivingRun<'_> {
                 _ => Lost::Bytes { name: self.name(), from, to: Some(from + len) },
             },
         })
+    }
+
+    /// What a repair has to know of a window that was just read into `buffer` and is damaged.
+    pub(super) fn lost(&self, window: u64, buffer: &[u8], damage: &Damage) -> LostWindow {
+        let from = self.start + window * WINDOW;
+        LostWindow {
+            uid: self.uid(),
+            run: self.start,
+            index: window as usize,
+            bytes: from..from + self.window_len(window),
+            crc: crc32fast::hash(buffer),
+            unreadable: !matches!(damage.what, What::Window { unreadable: None, .. }),
+        }
     }
 }

@@ -11,7 +11,7 @@
 use super::super::body::{BODIES, Body};
 use super::super::journal::link::{LinkRecord, PartAt};
 use super::super::links::{Content, Link, Part};
-use super::super::names::Ticket;
+use super::super::names::{Entry, Ticket};
 use super::super::placement::{Key, KeyRef, owner_of};
 use super::super::tail::Tail;
 use super::super::tally::Tally;
@@ -80,6 +80,7 @@ pub fn settle_links(facts: &mut Facts, owned: &mut Owned, tally: &Tally) {
         let Some(LinkFact { link, .. }) = chosen else { continue };
         if link.parts.iter().any(|part| !part_is_there(part, &bodies)) {
             owned.damaged[owner].insert(key_hash);
+            owned.bodiless.push(key.clone());
         }
         tally.take_name(key.space, u64::MAX);
         let link = make(link, owned, &mut bodies);
@@ -159,10 +160,7 @@ fn are_there(parts: &[PartAt], bodies: &Bodies) -> bool {
 fn are_damaged(parts: &[PartAt], bodies: &Bodies, owned: &Owned, lossy: bool) -> bool {
     let damaged = |part: &PartAt| match bodies.get(&part.uid) {
         None => lossy,
-        Some(found) => {
-            let key_hash = found.key.hash();
-            owned.damaged[owner_of(key_hash, owned.damaged.len()).index()].contains(&key_hash)
-        }
+        Some(found) => owned.is_damaged(found.key.hash()),
     };
     parts.iter().filter(|part| !part_is_there(part, bodies)).any(damaged)
 }
@@ -185,20 +183,8 @@ fn part_of(at: PartAt, owned: &Owned, bodies: &mut Bodies) -> Option<Part> {
 /// Forgets the bodies that no link needs: their bytes are dead.
 fn leave_out(owned: &mut Owned, bodies: &Bodies, tally: &Tally) {
     let is_needed = |uid: u64| bodies.get(&uid).is_none_or(|found| found.body.is_some());
-    for names in &mut owned.names {
-        names.retain(|entry| {
-            let stays = entry.key().space != BODIES || is_needed(entry.tail.uid());
-            if !stays {
-                tally.uncount(entry);
-                for run in entry.tail.runs().iter() {
-                    run.bury(|segment, len| segment.unclaim(len));
-                }
-            }
-            stays
-        });
-    }
-    owned.raised.iter_mut().for_each(|raised| raised.retain(|raised| is_needed(raised.uid)));
-    owned.ends_untold.iter_mut().for_each(|untold| untold.retain(|tail| is_needed(tail.uid())));
+    let stays = |entry: &Entry| entry.key().space != BODIES || is_needed(entry.tail.uid());
+    owned.retain(stays, |entry| tally.uncount(entry));
     let orphans: HashSet<u64> =
         bodies.values().filter(|found| found.body.is_none()).map(|found| found.key.hash()).collect();
     owned.damaged.iter_mut().for_each(|damaged| damaged.retain(|hash| !orphans.contains(hash)));

@@ -6,9 +6,7 @@
 
 use super::super::ahead::Place;
 use super::super::checkpoint::part::PartWriter;
-use super::super::checkpoint::{
-    Chunks, Covered, Manifest, Used, chunk_number, directory, remove_all, remove_others,
-};
+use super::super::checkpoint::{Chunks, Covered, Manifest, Used, chunk_number, directory, remove_all};
 use super::super::error::OpenError;
 use super::super::extent::LogId;
 use super::replay::LogEnd;
@@ -89,7 +87,6 @@ impl Moved<'_> {
         let dir = directory(self.place);
         self.disk.sync_dir(&dir).map_err(io(&dir))?;
         manifest.store(self.disk, self.place).map_err(io(&dir))?;
-        remove_others(self.disk, self.place, &manifest, None).map_err(io(&dir))?;
         Ok(manifest)
     }
 

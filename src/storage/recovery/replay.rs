@@ -167,6 +167,23 @@ pub struct LogEnd {
     pub fresh_bytes: u64,
 }
 
+impl LogEnd {
+    /// Of a log that nobody wrote to.
+    pub fn none(log: LogId) -> Self {
+        LogEnd {
+            log,
+            position: None,
+            next_seq: 1,
+            settled_seq: 0,
+            next_number: 0,
+            unsynced: BTreeMap::new(),
+            useless: Vec::new(),
+            older: Vec::new(),
+            fresh_bytes: 0,
+        }
+    }
+}
+
 struct SegmentFile {
     number: u32,
     path: PathBuf,
@@ -191,17 +208,8 @@ pub fn replay(
     let settled_seq = settled.max().unwrap_or(0).max(covered);
     let first_seq = segments.iter().find_map(|segment| segment.survey.first_seq);
     let aborts: Vec<_> = segments.iter().flat_map(|segment| segment.survey.aborts.clone()).collect();
-    let mut end = LogEnd {
-        log,
-        position: None,
-        next_seq: first_seq.unwrap_or(u64::MAX).min(covered + 1),
-        settled_seq,
-        next_number,
-        unsynced: BTreeMap::new(),
-        useless: Vec::new(),
-        older: Vec::new(),
-        fresh_bytes: 0,
-    };
+    let next_seq = first_seq.unwrap_or(u64::MAX).min(covered + 1);
+    let mut end = LogEnd { next_seq, settled_seq, next_number, ..LogEnd::none(log) };
     let (mut boot, mut torn_off) = (0, false);
     for (index, segment) in segments.iter().enumerate() {
         if torn_off {

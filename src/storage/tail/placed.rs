@@ -227,6 +227,11 @@ impl Window {
         (value & KNOWN != 0).then_some(value as u32)
     }
 
+    /// For a repair, where no name stands for the bytes: what is there counts.
+    pub fn accept(&self, crc: u32) {
+        self.0.store(KNOWN | u64::from(crc), Ordering::Release);
+    }
+
     /// Takes note that the bytes do not match any more.
     pub fn set_unverified(&self) {
         self.0.fetch_and(!VERIFIED, Ordering::AcqRel);

@@ -121,7 +121,7 @@ fn kill_again_and_again(root: &Path, soak: &Soak, cycles: u64, seed: u64) -> io:
 }
 
 /// Passed and failed, of the line `test result: ok. 2 passed; 0 failed; …`.
-fn results(said: &str) -> Option<(u64, u64)> {
+pub fn results(said: &str) -> Option<(u64, u64)> {
     let line = said.lines().find(|line| line.starts_with("test result:"))?;
     let before = |word: &str| {
         let words: Vec<&str> = line.split([' ', ';']).filter(|word| !word.is_empty()).collect();
