@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::content::Rng;
+use common::content::{Rng, number_from};
 use common::daemon::{Started, scratch};
 use common::{Answer, End, Setup, bytes_of, eventually, request};
 use std::collections::BTreeMap;
@@ -142,7 +142,7 @@ impl SmallDisk {
         let file = std::fs::File::create(path).expect("made");
         // The daemon makes segments meanwhile, and is quicker now and then.
         eventually("the disk is filled", || {
-            let space = rustix::fs::statvfs(&self.data()).expect("a file system");
+            let space = rustix::fs::statvfs(self.data()).expect("a file system");
             let there = space.f_bavail * space.f_frsize;
             let taken = match there.saturating_sub(free) {
                 0 => Ok(()),
@@ -168,15 +168,10 @@ fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-fn number_from(key: &str) -> Option<u64> {
-    let value = std::env::var(key).ok()?;
-    Some(value.parse().unwrap_or_else(|_| panic!("{key}={value} is no decimal number")))
-}
-
 /// `MILLPOND_OFFSETS=200` asks for more than a few, `MILLPOND_SEED` for others.
 #[test]
 fn space_runs_out_anywhere_and_nothing_acknowledged_is_lost() {
-    let offsets = number_from("MILLPOND_OFFSETS").unwrap_or(8);
+    let offsets = number_from("MILLPOND_OFFSETS").unwrap_or(5);
     let seed = number_from("MILLPOND_SEED").unwrap_or(1);
     let (mut rng, disk) = (Rng::new(seed), SmallDisk::new(160));
     let (mut started, mut loom) = disk.serve();

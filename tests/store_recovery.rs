@@ -351,9 +351,9 @@ fn a_directory_is_opened_by_one_process_and_by_no_older_release() {
     let format = dir.path().join("FORMAT");
     let text = std::fs::read_to_string(&format).unwrap();
     std::fs::remove_file(dir.path().join("FORMAT.2")).unwrap();
-    std::fs::write(&format, text.replace("\"format\": 4", "\"format\": 5")).unwrap();
+    std::fs::write(&format, text.replace("\"format\": 5", "\"format\": 6")).unwrap();
     let Err(error) = open(&disk, dir.path(), &options(1, Durability::Sync)) else { panic!("a newer format") };
-    assert!(matches!(error, OpenError::Newer { found: 5, newest: 4, .. }));
+    assert!(matches!(error, OpenError::Newer { found: 6, newest: 5, .. }));
     let message = error.to_string();
     assert!(message.contains("FORMAT") && message.contains("newer release"), "{message}");
     std::fs::write(&format, "{").unwrap();

@@ -42,10 +42,11 @@ pub enum Command {
     /// Check every record and every stored byte of a data directory that no daemon uses
     ///
     /// Reads what a start would read, and every byte that a name refers to, and compares checksums. One line per
-    /// damage: the file and the position in it, what is damaged, and what is lost. Changes nothing.
+    /// damage: the file and the position in it, what is damaged, and what is lost. Changes nothing, unless told to
+    /// repair: then what is damaged moves into the directory's `quarantine`, and nothing is deleted.
     ///
-    /// Exit code: 0 when everything is whole, 1 when something is damaged, 2 when it could not be checked: the
-    /// directory is in use, written by a newer release, no data directory, or the system refused something.
+    /// Exit code: 0 when everything is whole, 1 when something is damaged, 2 when it could not be checked
+    /// or repaired: the directory is in use, written by a newer release, no data directory, or the system refused something.
     Verify(VerifyArgs),
     /// Send stdin into a live stream, unbuffered
     Pipe(PipeArgs),

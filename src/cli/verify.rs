@@ -166,6 +166,7 @@ fn one_in_json(damage: &Damage) -> Value {
     let (name, from, to, cost) = match &damage.lost {
         Lost::Nothing(_) => (None, None, None, "nothing"),
         Lost::Latest(name) => (Some(name), None, None, "name"),
+        Lost::Group(name) => (Some(name), None, None, "group"),
         Lost::Bytes { name, from, to } => (Some(name), Some(*from), *to, "bytes"),
         Lost::Linked(names) => (names.first(), None, None, "bytes"),
         Lost::Unknown(_) => (None, None, None, "unknown"),

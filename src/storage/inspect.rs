@@ -19,7 +19,7 @@ use super::checkpoint::{self, Manifest};
 use super::error::{OpenError, Unreadable};
 use super::extent::LogId;
 use super::header::Kind;
-use super::journal::record::{is_about_the_log, is_mark, is_time, is_trim, kind_name};
+use super::journal::record::{is_about_the_log, is_mark, is_of_a_group, is_time, is_trim, kind_name};
 use super::placement::Key;
 use super::recovery::finding::{Finding, LostRecords};
 use super::recovery::format::{self, Document};
@@ -228,7 +228,7 @@ impl Inspection {
             file: PathBuf::from("."),
             at: None,
             what: What::Bodiless,
-            lost: Lost::Latest(Name { key_hash: key.hash(), key: Some(key.clone()) }),
+            lost: Lost::latest(Name { key_hash: key.hash(), key: Some(key.clone()) }),
         }));
         let known = self.document.as_ref().map_or(0, Document::boot);
         if look.facts.boot_max > known {
@@ -355,7 +355,8 @@ fn cost(look: &Look, names: &Names, lost: &LostRecords) -> Lost {
             });
             Lost::Bytes { name, from, to: behind }
         }
-        _ => Lost::Latest(name),
+        _ if is_of_a_group(kind) => Lost::Group(name),
+        _ => Lost::latest(name),
     }
 }
 
@@ -375,6 +376,13 @@ impl Names {
             if let Finding::Records(LostRecords { header: Some((_, key_hash)), key, .. }) = finding {
                 wanted.insert(*key_hash);
                 names.keys.extend(key.clone().map(|key| (*key_hash, key)));
+            }
+        }
+        // Of a group any name tells which; a record that reads in part may know another.
+        for link in look.owned.links.iter().flatten().filter(|link| link.key().group().is_some()) {
+            let key_hash = link.key().hash();
+            if wanted.contains(&key_hash) {
+                names.keys.entry(key_hash).or_insert_with(|| link.key().to_key());
             }
         }
         for entry in look.owned.names.iter().flatten() {

@@ -51,7 +51,7 @@ pub struct KeyRef<'a> {
     pub bytes: &'a [u8],
 }
 
-impl KeyRef<'_> {
+impl<'a> KeyRef<'a> {
     /// The name with bytes of its own.
     pub fn to_key(self) -> Key {
         Key::new(self.space, self.bytes)
@@ -60,6 +60,11 @@ impl KeyRef<'_> {
     /// Its placement hash.
     pub fn hash(self) -> u64 {
         placement_hash(self.space, self.bytes)
+    }
+
+    /// What all names of its group begin with; `None` for a name of no group.
+    pub(super) fn group(self) -> Option<&'a [u8]> {
+        (GROUPED..COMPANION).contains(&self.space).then(|| group_in(self.bytes))
     }
 
     /// Whether no other name has this placement hash, but by chance: what is said of the hash is said of the name.
@@ -90,13 +95,18 @@ pub fn placement_hash(space: u8, key: &[u8]) -> u64 {
         Some(&own) if space >= COMPANION => {
             (space % COMPANION, &key[..key.len().saturating_sub(usize::from(own))])
         }
-        _ if space >= GROUPED => (GROUPED, memchr::memchr(0, key).map_or(key, |end| &key[..end])),
+        _ if space >= GROUPED => (GROUPED, group_in(key)),
         _ => (space, key),
     };
     let mut hasher = Xxh3::new();
     hasher.update(&[space]);
     hasher.update(key);
     hasher.digest()
+}
+
+/// What the names of a group begin with, out of one of them.
+fn group_in(name: &[u8]) -> &[u8] {
+    memchr::memchr(0, name).map_or(name, |end| &name[..end])
 }
 
 /// Which of `shards` shards decides over names with this hash.

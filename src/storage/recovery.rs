@@ -426,8 +426,9 @@ fn settle_names(facts: &mut Facts, segments: &Segments, ended: Vec<Vec<Entry>>, 
             latest.insert(key_hash, fact.version);
         }
         let owner = owner_of(key_hash, shards).index();
-        // What was lost before the name's last record was about a stream that is gone.
-        for lost in [&mut facts.lost_names, &mut facts.lost_marks, &mut facts.lost_trims] {
+        // What was lost before the name's last record was about a stream that is gone, if it was about this name.
+        let about = [&mut facts.lost_names, &mut facts.lost_marks, &mut facts.lost_trims];
+        for lost in about.into_iter().filter(|_| key.as_ref().is_alone()) {
             if let Some(lost) = lost.get_mut(&key_hash) {
                 lost.retain(|lost| !fact.written.is_after(lost));
             }

@@ -95,6 +95,8 @@ pub enum Lost {
     Nothing(&'static str),
     /// What a name stands for: it answers with an error until it is replaced or deleted.
     Latest(Name),
+    /// What the names of a group stand for, of which this is one: all of them answer with an error until a repair.
+    Group(Name),
     /// Bytes of a stream.
     Bytes {
         /// The stream's name.
@@ -108,6 +110,16 @@ pub enum Lost {
     Linked(Vec<Name>),
     /// Something that nothing tells.
     Unknown(&'static str),
+}
+
+impl Lost {
+    /// By a record about this name.
+    pub(super) fn latest(name: Name) -> Self {
+        match name.key.as_ref().and_then(|key| key.as_ref().group()) {
+            Some(_) => Lost::Group(name),
+            None => Lost::Latest(name),
+        }
+    }
 }
 
 /// So many names are told of bytes that several share.
@@ -208,6 +220,18 @@ impl fmt::Display for Lost {
         match self {
             Lost::Nothing(why) => write!(f, "nothing, {why}"),
             Lost::Latest(name) => write!(f, "what {name} stands for, until it is replaced or deleted"),
+            Lost::Group(name) => match name.key.as_ref().and_then(|key| key.as_ref().group()) {
+                Some(group) => write!(
+                    f,
+                    "what the names of the group \"{}\" stand for, until a repair",
+                    group.escape_ascii()
+                ),
+                None => write!(
+                    f,
+                    "what the names of the group with hash {:#018x} stand for, until a repair",
+                    name.key_hash
+                ),
+            },
             Lost::Bytes { name, from, to: Some(to) } => write!(f, "bytes {from} to {to} of {name}"),
             Lost::Bytes { name, from, to: None } => {
                 write!(f, "the bytes of {name} from {from} on, if there were any")

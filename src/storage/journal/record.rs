@@ -225,6 +225,11 @@ pub fn is_about_the_log(kind: u8) -> bool {
     matches!(kind, BOOT | SYNC_MARK | ABORT)
 }
 
+/// Whether `kind` says something of several names of a group, for a record whose payload is damaged.
+pub fn is_of_a_group(kind: u8) -> bool {
+    kind == LINKS
+}
+
 /// Whether `kind` says where a stream begins, for a record whose payload is damaged.
 pub fn is_trim(kind: u8) -> bool {
     kind == TRIM
@@ -243,6 +248,8 @@ pub fn key_in(header: &Header, bytes: &[u8]) -> Option<Key> {
         Record::Name { space, key, .. } | Record::Delete { space, key, .. } => Key::new(space, &key),
         Record::Stream(snapshot) => Key::new(snapshot.space, &snapshot.key),
         Record::Link(link) => Key::new(link.space, &link.key),
+        // Any of them tells the group.
+        Record::Links(links) => links.first().map(|link| Key::new(link.space, &link.key))?,
         _ => return None,
     };
     (key.hash() == header.key_hash).then_some(key)

@@ -2,7 +2,8 @@
 //!
 //! The latest whose bodies are all there. A crash may leave a link's record and take its bodies, which are another log's;
 //! then nobody was told of it, or in the cache class only, and what it replaced was kept: that stands again, and the
-//! record is made void; of links that one record says, all or none. Where something was durable and is damaged, nothing falls back: the name is refused instead.
+//! record is made void; of links that one record says, all or none. Where something was durable and is damaged, nothing
+//! falls back: the name is refused instead.
 //! Bodies that nothing stands for are left out; if records are lost they stay, as a lost one may have been their link.
 //!
 //! Invariant: the outcome depends on the files alone, so that a start that is cut off and the next one agree.
