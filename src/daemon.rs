@@ -4,12 +4,13 @@
 //! and leaves nothing bound. Order of an end: stop accepting, let exchanges finish for `drain_timeout`, cut the
 //! rest, seal and sync the store, leave. Runs on the main thread, which sleeps in between.
 
+pub mod certificates;
 pub mod control;
 pub mod holder;
 pub mod listen;
 pub mod serving;
 
-use crate::config::{Config, Durability, LogFormat, LogLevel};
+use crate::config::{Config, Diagnostics, Durability, LogFormat, LogLevel};
 use crate::dialect::admin::Vitals;
 use crate::dialect::ion;
 use crate::dialect::vblob::accounts::Accounts;
@@ -22,6 +23,7 @@ use crate::runtime::memory;
 use crate::runtime::{Disk, entropy, preflight};
 use crate::service::chain::{Modules, Stamps};
 use crate::storage::{self, OpenError, Store};
+use certificates::Keyring;
 use control::{Control, Phase};
 use listen::Bound;
 use serving::{Handout, Mailboxes, Parts};
@@ -36,8 +38,16 @@ use std::time::Duration;
 /// Sections that this version serves.
 const AVAILABLE: &[&str] = &["admin", "loom", "vblob", "s3", "ion", "serpentine", "micro"];
 
-/// Serves until a signal ends it. `ready_fd` gets one JSON line once everything serves.
+/// Serves until a signal ends it; 78 when a listener cannot use its certificates. `ready_fd` gets one JSON line once
+/// everything serves.
 pub fn serve(config: Config, ready_fd: Option<i32>) -> ExitCode {
+    let keyring = match Keyring::load(&config) {
+        Ok(keyring) => Arc::new(keyring),
+        Err(diagnostics) => {
+            eprintln!("{diagnostics}");
+            return ExitCode::from(Diagnostics::EXIT_CODE);
+        }
+    };
     let log = match log::init(log_format(config.log), log_level(config.log_level)) {
         Ok(log) => log,
         Err(error) => {
@@ -45,7 +55,7 @@ pub fn serve(config: Config, ready_fd: Option<i32>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match run(config, ready_fd, &log) {
+    match run(config, keyring, ready_fd, &log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(sentence) => {
             tracing::error!("{sentence}");
@@ -55,7 +65,7 @@ pub fn serve(config: Config, ready_fd: Option<i32>) -> ExitCode {
 }
 
 /// The whole life of the daemon; an error is one sentence for the operator.
-fn run(config: Config, ready_fd: Option<i32>, log: &LogHandle) -> Result<(), String> {
+fn run(config: Config, keyring: Arc<Keyring>, ready_fd: Option<i32>, log: &LogHandle) -> Result<(), String> {
     metrics::started_at(Duration::from_nanos(Clock::machine().wall().unix_nanos()));
     preflight::check().map_err(|refused| refused.to_string())?;
     // Caught from here on: a signal that comes during recovery ends the daemon in order, right after it.
@@ -66,7 +76,7 @@ fn run(config: Config, ready_fd: Option<i32>, log: &LogHandle) -> Result<(), Str
     let unix_paths: Vec<_> = bound.iter().flat_map(|bound| bound.unix_paths.clone()).collect();
     let ready_line = ready_line(&bound);
     let addresses: Vec<_> = bound.iter().map(|bound| (bound.name, bound.addresses.clone())).collect();
-    let result = start(config, shards, bound).and_then(|started| {
+    let result = start(config, shards, bound, keyring).and_then(|started| {
         for (dialect, addresses) in &addresses {
             addresses.iter().for_each(|addr| tracing::info!(dialect, %addr, "listening"));
         }
@@ -128,11 +138,12 @@ struct Started {
     running: Running,
     control: Arc<Control>,
     accounts: Arc<Accounts>,
+    keyring: Arc<Keyring>,
     modules: Arc<Modules>,
 }
 
 /// Recovers the store and starts the shards; returns once all of them accept.
-fn start(config: Config, shards: usize, bound: Vec<Bound>) -> Result<Started, String> {
+fn start(config: Config, shards: usize, bound: Vec<Bound>, keyring: Arc<Keyring>) -> Result<Started, String> {
     let disk: Arc<dyn Disk> = Arc::new(OsDisk);
     let options = options(&config, shards);
     let accounts = Arc::new(accounts(&*disk, &config)?);
@@ -153,6 +164,7 @@ fn start(config: Config, shards: usize, bound: Vec<Bound>) -> Result<Started, St
         sockets,
         control: control.clone(),
         accounts: accounts.clone(),
+        keyring: keyring.clone(),
         fifo_dir: fifo_dir.clone(),
         modules: modules.clone(),
         stamps: stamps.clone(),
@@ -170,7 +182,7 @@ fn start(config: Config, shards: usize, bound: Vec<Bound>) -> Result<Started, St
             return Err("a shard ended while it started; the log above says why".into());
         }
     }
-    Ok(Started { running, control, accounts, modules })
+    Ok(Started { running, control, accounts, keyring, modules })
 }
 
 /// Where FIFOs are made: as configured; else where the system keeps what lives as long as it runs; else a directory of
@@ -248,7 +260,7 @@ fn announce(line: &str, ready_fd: Option<i32>) {
 
 /// Follows signals until the shards have ended.
 fn wait(started: Started, signals: &mut Signals, log: &LogHandle) -> Result<(), String> {
-    let Started { running, control, accounts, modules } = started;
+    let Started { running, control, accounts, keyring, modules } = started;
     let unparks = running.unparks().to_vec();
     // Shards end after a signal or by dying: either way the wait for signals has to end with them.
     let ended = signals.handle();
@@ -260,7 +272,7 @@ fn wait(started: Started, signals: &mut Signals, log: &LogHandle) -> Result<(), 
     let joiner = joiner.map_err(|error| format!("a thread cannot start: {error}"))?;
     for signal in signals.forever() {
         match signal {
-            SIGHUP => reload(&control, &accounts, &modules, &unparks, log),
+            SIGHUP => reload(&control, &accounts, &keyring, &modules, &unparks, log),
             _ if control.phase() == Phase::Run => {
                 tracing::info!(signal, "draining");
                 control.advance(Phase::Drain, &unparks);
@@ -281,6 +293,7 @@ fn wait(started: Started, signals: &mut Signals, log: &LogHandle) -> Result<(), 
 fn reload(
     control: &Control,
     accounts: &Accounts,
+    keyring: &Keyring,
     modules: &Modules,
     unparks: &[Arc<crate::runtime::park::Unpark>],
     log: &LogHandle,
@@ -302,6 +315,7 @@ fn reload(
     if let Err(error) = accounts.reload(&OsDisk) {
         tracing::error!(key = "vblob.account_file", %error, "the accounts were not reloaded");
     }
+    keyring.reload(&new);
     modules.configure(ion::configured(&new.ion));
     log.set_level(log_level(new.log_level));
     control.reconfigure(Arc::new(new), unparks);

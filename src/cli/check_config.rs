@@ -1,5 +1,5 @@
-//! `millpond check-config`: what `serve` would say about file and environment, without serving; or what the
-//! configuration of another server is here.
+//! `millpond check-config`: what `serve` would say about file, environment and the certificates they name, without
+//! serving; or what the configuration of another server is here.
 //!
 //! Invariant: binds nothing and writes nothing but its report.
 //! Runs on the main thread.
@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use super::args::CheckConfigArgs;
 use super::import;
 use crate::config::{Config, Diagnostics, Loaded, Sources};
+use crate::daemon::certificates::Keyring;
 
 /// Prints `ok` and what is set where, or every mistake and exits with 78; or a translation.
 pub fn run(args: CheckConfigArgs) -> ExitCode {
@@ -20,7 +21,9 @@ pub fn run(args: CheckConfigArgs) -> ExitCode {
         return import::loom(file);
     }
     let sources = Sources::new(args.config).with_env(std::env::vars_os());
-    match Config::load(&sources) {
+    let checked =
+        Config::load(&sources).and_then(|loaded| Keyring::load(&loaded.config).map(|_certificates| loaded));
+    match checked {
         Ok(loaded) => match report(&loaded) {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::choice::{Driver, VblobAuth};
 use super::diagnostic::{Diagnostic, Origin};
@@ -144,20 +144,19 @@ impl Rules<'_, '_> {
     }
 
     fn certificates(&mut self, config: &Config) {
-        let without = [
+        if config.serpentine.enabled && config.serpentine.tls.is_set() {
+            let (key, path) = first_file("serpentine.tls", &config.serpentine.tls);
+            let accepted =
+                "no serpentine.tls, and a proxy that speaks TLS in front of a loopback or unix listener";
+            self.demand(false, &key, quoted(path), "TLS is not available in this version", accepted);
+        }
+        let sections = [
             ("loom.tls", config.loom.enabled, &config.loom.tls),
             ("vblob.tls", config.vblob.enabled, &config.vblob.tls),
             ("s3.tls", config.s3.enabled, &config.s3.tls),
-            ("serpentine.tls", config.serpentine.enabled, &config.serpentine.tls),
             ("ion.tls", config.ion.enabled, &config.ion.tls),
+            ("micro.tls", config.micro.enabled, &config.micro.tls),
         ];
-        for (section, _, tls) in without.into_iter().filter(|(_, enabled, tls)| *enabled && tls.is_set()) {
-            let (key, path) = first_file(section, tls);
-            let accepted =
-                format!("no {section}, and a proxy that speaks TLS in front of a loopback or unix listener");
-            self.demand(false, &key, quoted(path), "TLS is not available in this version", &accepted);
-        }
-        let sections = [("micro.tls", config.micro.enabled, &config.micro.tls)];
         for (section, _, tls) in sections.into_iter().filter(|(_, enabled, tls)| *enabled && tls.is_set()) {
             let (key, path) = first_file(section, tls);
             let whole = tls.cert_file.is_some() && tls.key_file.is_some();
@@ -455,14 +454,13 @@ impl Rules<'_, '_> {
             }
         }
         let flat = [&micro.tls_cert_file, &micro.tls_key_file];
-        let fits = !micro.enable_tls
-            || flat.iter().all(|file: &&Option<PathBuf>| file.is_some())
-            || micro.tls.is_set();
+        let fits = !micro.enable_tls || flat.iter().all(|file| file.is_some()) || micro.tls.is_set();
         let accepted = "true with micro.tls_cert_file and micro.tls_key_file, or false";
         self.demand(fits, "micro.enable_tls", true, "certificate and key are not named", accepted);
-        let twice = micro.tls.is_set() && (micro.tls_cert_file.is_some() || micro.tls_key_file.is_some());
+        let mut flat = flat.into_iter().chain([&micro.tls_client_ca_file]);
+        let twice = micro.tls.is_set() && flat.any(Option::is_some);
         let (key, path) = first_file("micro.tls", &micro.tls);
-        let problem = "micro.tls_cert_file or micro.tls_key_file name certificates too";
+        let problem = "micro.tls_cert_file and its siblings name certificates too";
         self.demand(!twice, &key, quoted(path), problem, "one of the two forms");
     }
 

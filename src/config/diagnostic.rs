@@ -116,7 +116,7 @@ impl Diagnostics {
     pub const EXIT_CODE: u8 = 78;
 
     /// Keeps a list that has something to say.
-    pub(super) fn of(mut found: Vec<Diagnostic>) -> Option<Self> {
+    pub fn of(mut found: Vec<Diagnostic>) -> Option<Self> {
         // Stable: what one line has wrong stays in the order it was found.
         found.sort_by_key(Diagnostic::rank);
         (!found.is_empty()).then_some(Self(found))

@@ -131,16 +131,37 @@ impl Config {
     }
 
     fn has_tls(&self, section: &str) -> bool {
+        self.tls(section).is_some()
+    }
+
+    /// The certificates of a section's listeners, in whichever form they are named; `None` where it speaks no TLS.
+    pub fn tls(&self, section: &str) -> Option<Tls> {
+        let micro = &self.micro;
         let tls = match section {
             "loom" => &self.loom.tls,
             "vblob" => &self.vblob.tls,
             "s3" => &self.s3.tls,
             "ion" => &self.ion.tls,
-            "serpentine" => &self.serpentine.tls,
-            "micro" => &self.micro.tls,
-            _ => return false,
+            "micro" if self.has_flat_tls() => &Tls {
+                cert_file: micro.tls_cert_file.clone(),
+                key_file: micro.tls_key_file.clone(),
+                client_ca_file: micro.tls_client_ca_file.clone(),
+            },
+            "micro" => &micro.tls,
+            _ => return None,
         };
-        tls.is_set()
+        tls.is_set().then(|| tls.clone())
+    }
+
+    /// The key that names one of the files of [`Config::tls`].
+    pub fn tls_key(&self, section: &str, field: &str) -> String {
+        let joint = if section == "micro" && self.has_flat_tls() { '_' } else { '.' };
+        format!("{section}.tls{joint}{field}")
+    }
+
+    /// Whether micro's certificates are named by the flags of its sidecar.
+    fn has_flat_tls(&self) -> bool {
+        self.micro.enable_tls && !self.micro.tls.is_set()
     }
 
     /// Every key that differs from its default, with the place that set it.
@@ -337,8 +358,8 @@ mod tests {
             "F:2: loom.enabled = \"yes\": expected a boolean, found a string; accepted: true or false",
         ),
         (
-            "[loom]\ntls = { cert_file = \"/c.pem\", key_file = \"/k.pem\" }",
-            "F:2: loom.tls.cert_file = \"/c.pem\": TLS is not available in this version; accepted: no loom.tls, and a proxy that speaks TLS in front of a loopback or unix listener",
+            "[loom]\ntls = { client_ca_file = \"/ca.pem\" }",
+            "F:2: loom.tls.client_ca_file = \"/ca.pem\": only a part of what TLS needs; accepted: both loom.tls.cert_file and loom.tls.key_file",
         ),
         (
             "[loom]\nretention = { max_age = \"999ms\" }",
@@ -415,7 +436,7 @@ mod tests {
         ),
         (
             "[vblob]\ntls = { key_file = \"/k\" }",
-            "F:2: vblob.tls.key_file = \"/k\": TLS is not available in this version; accepted: no vblob.tls, and a proxy that speaks TLS in front of a loopback or unix listener",
+            "F:2: vblob.tls.key_file = \"/k\": only a part of what TLS needs; accepted: both vblob.tls.cert_file and vblob.tls.key_file",
         ),
         (
             "[micro]\ntls = { key_file = \"/k\" }",
@@ -492,7 +513,7 @@ mod tests {
         ),
         (
             "[micro]\ntls_cert_file = \"/a\"\ntls = { cert_file = \"/c\", key_file = \"/k\" }",
-            "F:3: micro.tls.cert_file = \"/c\": micro.tls_cert_file or micro.tls_key_file name certificates too; accepted: one of the two forms",
+            "F:3: micro.tls.cert_file = \"/c\": micro.tls_cert_file and its siblings name certificates too; accepted: one of the two forms",
         ),
     ];
 

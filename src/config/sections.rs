@@ -151,7 +151,7 @@ section!(
         interrupted: Interrupted = Interrupted::End;
         /// When streams that have ended give way.
         retention: Retention = Retention::default();
-        /// Certificates. This version speaks no TLS here and refuses them.
+        /// Certificates.
         tls: Tls = Tls::default();
         /// The most bytes that all streams may have together; 0 for no limit.
         quota: ByteSize = ByteSize(0);

@@ -3,6 +3,7 @@
 //! Invariant: the shard reports ready only when its store, services and listeners stand, and lets go of the data
 //! directory only when everything that was acknowledged is in it. Lives on: its shard.
 
+use super::certificates::Keyring;
 use super::control::{Control, Phase};
 use super::listen::Bound;
 use crate::config::{self, Config, Share};
@@ -18,7 +19,7 @@ use crate::dialect::vblob::{self, Vblob};
 use crate::net::http::HeadLimits;
 use crate::net::http::server::{self, Handler, Service};
 use crate::net::listener::{self, Connections, Door};
-use crate::observe::metrics::{Dialect, ShardMetrics};
+use crate::observe::metrics::{Dialect, Label, ShardMetrics};
 use crate::runtime::gate::Gate;
 use crate::runtime::mailbox::Mesh;
 use crate::runtime::park::Unpark;
@@ -62,6 +63,8 @@ pub struct Parts {
     pub control: Arc<Control>,
     /// The accounts of vblob.
     pub accounts: Arc<Accounts>,
+    /// What listeners that speak TLS show.
+    pub keyring: Arc<Keyring>,
     /// Where FIFOs of process output are made.
     pub fifo_dir: PathBuf,
     /// The modules of ion.
@@ -193,9 +196,9 @@ pub async fn serve(parts: Parts, unparks: Vec<Arc<Unpark>>) {
     let admin = Registrar::new(chain.clone(), modules, &config.admin.tokens);
     let admin = Rc::new(Admin::new(parts.metrics, parts.vitals).with_modules(admin));
     let health = admin.clone();
-    let doors = Doors::new(&config, &shard, metrics.clone());
+    let doors = Doors::new(&config, &shard, metrics.clone(), parts.keyring.clone());
     // Health is asked for above all when the dialects are full or draining: it has doors of its own.
-    let side_doors = Doors::for_admin(&config, metrics.clone());
+    let side_doors = Doors::for_admin(&config, metrics.clone(), parts.keyring);
     let outputs = Outputs::start(streams.clone(), parts.fifo_dir, metrics.clone());
     if config.serpentine.enabled {
         outputs.adopt().await;
@@ -313,23 +316,29 @@ struct Doors {
     connections: Rc<Connections>,
     limits: HeadLimits,
     timeouts: (Duration, Duration),
+    keyring: Arc<Keyring>,
     metrics: Arc<ShardMetrics>,
 }
 
 impl Doors {
-    fn new(config: &Config, shard: &Shard, metrics: Arc<ShardMetrics>) -> Rc<Self> {
+    fn new(config: &Config, shard: &Shard, metrics: Arc<ShardMetrics>, keyring: Arc<Keyring>) -> Rc<Self> {
         let limit = preflight::open_files_max();
         let descriptors = limit - DESCRIPTORS_RESERVED.min(limit / 2);
         let wanted = u64::from(config.limits.max_connections);
         let share = wanted.min(descriptors).div_ceil(shard.count() as u64);
-        Self::with_room(share as usize, config, metrics)
+        Self::with_room(share as usize, config, metrics, keyring)
     }
 
-    fn for_admin(config: &Config, metrics: Arc<ShardMetrics>) -> Rc<Self> {
-        Self::with_room(ADMIN_CONNECTIONS_MAX, config, metrics)
+    fn for_admin(config: &Config, metrics: Arc<ShardMetrics>, keyring: Arc<Keyring>) -> Rc<Self> {
+        Self::with_room(ADMIN_CONNECTIONS_MAX, config, metrics, keyring)
     }
 
-    fn with_room(connections_max: usize, config: &Config, metrics: Arc<ShardMetrics>) -> Rc<Self> {
+    fn with_room(
+        connections_max: usize,
+        config: &Config,
+        metrics: Arc<ShardMetrics>,
+        keyring: Arc<Keyring>,
+    ) -> Rc<Self> {
         let limits = &config.limits;
         Rc::new(Doors {
             gate: Gate::new(),
@@ -340,6 +349,7 @@ impl Doors {
                 ..HeadLimits::default()
             },
             timeouts: (limits.header_timeout.into(), limits.idle_timeout.into()),
+            keyring,
             metrics,
         })
     }
@@ -347,7 +357,16 @@ impl Doors {
     /// For requests.
     fn open<H: Handler>(&self, socket: Socket, handler: Rc<H>) {
         let (gate, metrics) = (self.gate.clone(), self.metrics.clone());
-        let service = Service::new(H::DIALECT, gate, self.cut.clone(), self.limits, self.timeouts, metrics);
+        let certificates = self.keyring.of(Dialect::VALUES[H::DIALECT.index()]);
+        let service = Service::new(
+            H::DIALECT,
+            gate,
+            self.cut.clone(),
+            self.limits,
+            self.timeouts,
+            certificates,
+            metrics,
+        );
         let serve = move |socket| server::serve(socket, service.clone(), handler.clone());
         shard::spawn("accept", listener::accept(socket, self.door(H::DIALECT, 1), serve));
     }

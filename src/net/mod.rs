@@ -9,4 +9,5 @@ pub mod frame;
 pub mod http;
 pub mod listener;
 pub mod stream;
+pub mod tls;
 pub mod websocket;

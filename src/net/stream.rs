@@ -1,12 +1,15 @@
 //! A connection's bytes, both ways: what exchanges and calls read from and write to.
 //!
 //! What is said gathers in one buffer and leaves by [`Stream::flush`] in one operation; what arrives waits in the
-//! receiver's inbox or passes through the shard's window. Invariant: a send that was cancelled half-way is never
-//! followed by another, because nobody knows how much of it the peer has.
+//! receiver's inbox or passes through the shard's window. With TLS both ways lead through a [`Session`]: stored bytes
+//! are then read into memory, piece by piece, because the kernel cannot encrypt them. Invariant: a send that was
+//! cancelled half-way is never followed by another, because nobody knows how much of it the peer has.
 //! Lives on: the connection's shard, in one task.
 
+use super::tls::{Certificates, Session};
+use crate::runtime::blocking;
 use crate::runtime::file::FileRange;
-use crate::runtime::ring::recv::{End, Receiver};
+use crate::runtime::ring::recv::{End, INBOX_MAX, Receiver};
 use crate::runtime::ring::send::{self, Outgoing, TOGETHER_MAX};
 use crate::runtime::ring::socket::Socket;
 use std::cell::Ref;
@@ -14,15 +17,19 @@ use std::future::Future;
 use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-/// One connection, TCP or unix.
+/// Stored bytes that are encrypted at once.
+const ENCRYPTED_MAX: u64 = 64 * 1024;
+
+/// One connection, TCP or unix, plain or with TLS.
 pub struct Stream {
     socket: Rc<Socket>,
     receiver: Receiver,
     /// Taken while it is being sent.
     out: Option<Box<Outgoing>>,
     is_cut: bool,
+    tls: Option<Box<Session>>,
 }
 
 impl Stream {
@@ -33,33 +40,72 @@ impl Stream {
             out: Some(Outgoing::new(socket.clone())),
             socket,
             is_cut: false,
+            tls: None,
+        }
+    }
+
+    /// Accepts TLS over `socket`. The caller sets a deadline by dropping it.
+    pub async fn accept_tls(socket: Rc<Socket>, certificates: &Certificates) -> io::Result<Self> {
+        let mut stream = Stream::new(socket);
+        stream.tls = Some(Box::new(Session::accept(certificates)?));
+        let shaken = stream.handshake().await;
+        if shaken.is_err() {
+            // An alert tells the peer why.
+            let _ = stream.flush().await;
+        }
+        shaken.map(|()| stream)
+    }
+
+    async fn handshake(&mut self) -> io::Result<()> {
+        loop {
+            self.flush().await?;
+            let Some(tls) = &self.tls else { return Ok(()) };
+            match tls.end() {
+                Some(End::Broken(errno)) => return Err(io::Error::from_raw_os_error(errno)),
+                Some(End::Finished) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                None if !tls.is_handshaking() => return Ok(()),
+                None => std::future::poll_fn(|cx| poll_decrypt(&self.receiver, tls, cx)).await,
+            }
         }
     }
 
     /// The bytes that arrived and were not consumed.
     pub fn buffered(&self) -> Ref<'_, [u8]> {
-        self.receiver.buffered()
+        match &self.tls {
+            None => self.receiver.buffered(),
+            Some(tls) => tls.buffered(),
+        }
     }
 
     /// How many these are.
     pub fn buffered_len(&self) -> usize {
-        self.receiver.buffered_len()
+        match &self.tls {
+            None => self.receiver.buffered_len(),
+            Some(tls) => tls.buffered_len(),
+        }
     }
 
     /// Forgets the first `len` of them.
     pub fn consume(&self, len: usize) {
-        self.receiver.consume(len);
+        match &self.tls {
+            None => self.receiver.consume(len),
+            Some(tls) => tls.consume(len),
+        }
     }
 
     /// Whether the peer's end or an error was seen; buffered bytes may remain.
     pub fn end(&self) -> Option<End> {
-        self.receiver.end()
+        match &self.tls {
+            None => self.receiver.end(),
+            Some(tls) => tls.end(),
+        }
     }
 
     /// Whether the peer has ended or broken the connection, or said something, by now: asks the socket if nobody
     /// has been told yet. Makes sense only where nothing is expected from the peer.
     pub fn has_news(&self) -> bool {
-        self.buffered_len() > 0 || self.end().is_some() || self.socket.has_input()
+        // Input of a TLS connection may be about the session and no news; its receive tells of ends.
+        self.buffered_len() > 0 || self.end().is_some() || (self.tls.is_none() && self.socket.has_input())
     }
 
     /// Resolves when more than `seen` bytes are buffered or nothing more will come.
@@ -69,7 +115,11 @@ impl Stream {
 
     /// See [`Stream::more_than`].
     pub fn poll_more_than(&self, seen: usize, cx: &mut Context<'_>) -> Poll<()> {
-        self.receiver.poll_more_than(seen, cx)
+        let Some(tls) = &self.tls else { return self.receiver.poll_more_than(seen, cx) };
+        while tls.buffered_len() <= seen && tls.end().is_none() {
+            ready!(poll_decrypt(&self.receiver, tls, cx));
+        }
+        Poll::Ready(())
     }
 
     /// Calls `take` with the next bytes, at least one and at most `max`; it says how many it used, the others stay.
@@ -79,11 +129,26 @@ impl Stream {
         max: usize,
         take: impl FnOnce(&mut [u8]) -> usize,
     ) -> io::Result<Option<usize>> {
-        self.receiver.next_piece(max, take).await
+        let Some(tls) = &self.tls else { return self.receiver.next_piece(max, take).await };
+        while tls.buffered_len() == 0 {
+            match tls.end() {
+                Some(End::Finished) => return Ok(None),
+                Some(End::Broken(errno)) => return Err(io::Error::from_raw_os_error(errno)),
+                None => {}
+            }
+            // A whole inbox at most, so that decrypting holds the shard for no longer than that.
+            if self.receiver.next_piece(INBOX_MAX, |bytes| tls.take(bytes)).await?.is_none() {
+                tls.lost();
+            }
+        }
+        Ok(Some(tls.piece(max, take)))
     }
 
     /// What has gathered to be sent; write behind it.
     pub fn gathered(&mut self) -> &mut Vec<u8> {
+        if let Some(tls) = &mut self.tls {
+            return &mut tls.out;
+        }
         // The buffer of a cancelled send is gone with it; what is written into a new one goes nowhere.
         &mut self.out.get_or_insert_with(|| Outgoing::new(self.socket.clone())).head
     }
@@ -93,7 +158,7 @@ impl Stream {
         if self.is_cut {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        let Some(out) = self.out.take_if(|out| !out.is_empty()) else { return Ok(()) };
+        let Some(out) = self.take_output()? else { return Ok(()) };
         self.is_cut = true;
         let (sent, out) = send::send(out).await;
         self.is_cut = sent.is_err();
@@ -110,7 +175,7 @@ impl Stream {
         if self.is_cut {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        let Some(out) = self.out.take_if(|out| !out.is_empty()) else { return Ok(true) };
+        let Some(out) = self.take_output()? else { return Ok(true) };
         self.is_cut = true;
         let mut sending = std::pin::pin!(send::send(out));
         let this = &*self;
@@ -124,9 +189,23 @@ impl Stream {
         sent.map(|()| true)
     }
 
+    /// What has gathered, ready to be sent; `None` when there is nothing.
+    fn take_output(&mut self) -> io::Result<Option<Box<Outgoing>>> {
+        if let Some(tls) = &mut self.tls
+            && tls.has_output()
+        {
+            let out = self.out.get_or_insert_with(|| Outgoing::new(self.socket.clone()));
+            tls.encrypt(&mut out.head)?;
+        }
+        Ok(self.out.take_if(|out| !out.is_empty()))
+    }
+
     /// Sends what has gathered, then stored bytes and `trailer`; all in one operation when the range is short, by
     /// sendfile when it is not. The bytes should be in memory, else the shard waits for the disk.
     pub async fn send_stored(&mut self, range: FileRange, trailer: &[u8]) -> io::Result<()> {
+        if self.tls.is_some() {
+            return self.send_encrypted(&range, trailer).await;
+        }
         if range.len > TOGETHER_MAX {
             self.flush().await?;
             send::send_file(&self.socket, &range).await?;
@@ -144,8 +223,56 @@ impl Stream {
         self.socket.peer_addr().ok().flatten().map(|addr| addr.ip())
     }
 
-    /// Says that we send nothing more.
-    pub fn finish_sending(&self) {
+    async fn send_encrypted(&mut self, range: &FileRange, trailer: &[u8]) -> io::Result<()> {
+        let end = range.offset + range.len;
+        let mut at = range.offset;
+        while at < end {
+            let len = (end - at).min(ENCRYPTED_MAX) as usize;
+            let out = self.gathered();
+            let start = out.len();
+            out.resize(start + len, 0);
+            if range.file.read_at_nowait(&mut out[start..], at)? != Some(len) {
+                let bytes = read_away(range, at, len).await?;
+                self.gathered()[start..].copy_from_slice(&bytes);
+            }
+            at += len as u64;
+            if at < end {
+                self.flush().await?;
+            }
+        }
+        self.gathered().extend_from_slice(trailer);
+        self.flush().await
+    }
+
+    /// Says that we send nothing more; with TLS by its own word, too.
+    pub async fn finish_sending(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.finish_sending();
+            // Whoever is gone need not be told.
+            let _ = self.flush().await;
+        }
         self.socket.finish_sending();
     }
+}
+
+/// Waits for ciphertext and has it decrypted.
+fn poll_decrypt(receiver: &Receiver, tls: &Session, cx: &mut Context<'_>) -> Poll<()> {
+    ready!(receiver.poll_more_than(0, cx));
+    if receiver.buffered_len() == 0 {
+        tls.lost();
+        return Poll::Ready(());
+    }
+    let used = tls.take(&receiver.buffered());
+    receiver.consume(used);
+    Poll::Ready(())
+}
+
+/// Has a worker read what is not in memory.
+async fn read_away(range: &FileRange, at: u64, len: usize) -> io::Result<Vec<u8>> {
+    let file = range.file.clone();
+    let read = blocking::run(move || {
+        let mut bytes = vec![0; len];
+        file.read_exact_at(&mut bytes, at).map(|()| bytes)
+    });
+    read.await?
 }

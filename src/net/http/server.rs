@@ -11,6 +11,7 @@ use super::{Reason, Refusal, Status, Step};
 use crate::codec::time::HttpDate;
 use crate::net::deadline::Deadline;
 use crate::net::stream::Stream;
+use crate::net::tls::Certificates;
 use crate::observe::metrics::{Class, Dialect, ShardMetrics};
 use crate::runtime::gate::Gate;
 use crate::runtime::ring::recv::End;
@@ -57,6 +58,8 @@ pub struct Service {
     pub header_timeout: Duration,
     /// Time between two requests.
     pub idle_timeout: Duration,
+    /// What a listener that speaks TLS shows.
+    pub certificates: Option<Arc<Certificates>>,
     /// Where the shard counts.
     pub metrics: Arc<ShardMetrics>,
     date: RefCell<HttpDate>,
@@ -72,6 +75,7 @@ impl Service {
         cut: Gate,
         limits: HeadLimits,
         (header_timeout, idle_timeout): (Duration, Duration),
+        certificates: Option<Arc<Certificates>>,
         metrics: Arc<ShardMetrics>,
     ) -> Rc<Self> {
         let date = RefCell::new(HttpDate::at(0));
@@ -83,6 +87,7 @@ impl Service {
             limits,
             header_timeout,
             idle_timeout,
+            certificates,
             metrics,
             date,
             date_until,
@@ -120,14 +125,29 @@ impl Service {
 
 /// Serves one connection until it ends.
 pub async fn serve<H: Handler>(socket: Socket, service: Rc<Service>, handler: Rc<H>) {
+    let Some(stream) = begin(socket, &service).await else { return };
     let mut connection = Connection {
-        exchange: Exchange::new(Stream::new(Rc::new(socket)), service.clone()),
+        exchange: Exchange::new(stream, service.clone()),
         deadline: Deadline::new(shard::now() + service.header_timeout),
         service,
         requests: 0,
     };
     if connection.run(&*handler).await.is_ok() || connection.exchange.has_answered() {
         connection.linger().await;
+    }
+}
+
+/// The stream of a new connection; with TLS once both have agreed, for which there is as much time as for a head.
+async fn begin(socket: Socket, service: &Service) -> Option<Stream> {
+    let socket = Rc::new(socket);
+    let Some(certificates) = &service.certificates else { return Some(Stream::new(socket)) };
+    let deadline = shard::now() + service.header_timeout;
+    match timer::until(deadline, Stream::accept_tls(socket, certificates)).await? {
+        Ok(stream) => Some(stream),
+        Err(error) => {
+            tracing::debug!(dialect = ?service.dialect, %error, "no TLS connection came about");
+            None
+        }
     }
 }
 
@@ -244,8 +264,8 @@ impl Connection {
 
     /// Lets the last answer arrive: closing with unread bytes would reset the connection under it.
     async fn linger(&mut self) {
-        self.exchange.stream.finish_sending();
         let discard = async {
+            self.exchange.stream.finish_sending().await;
             let mut discarded = 0;
             while discarded < LINGER_BYTES_MAX {
                 let piece = self.exchange.stream.next_piece(usize::MAX, |bytes| bytes.len());
