@@ -259,6 +259,42 @@ fn a_run_without_a_byte_hides_nothing_behind_it() {
     assert!(rig.read(&tail).unwrap() == written);
 }
 
+/// Catches runs of a producer that was cut off, unpublished, which stay in front of what the next one writes: bytes of
+/// the one are read as the other's, a checkpoint believes them, and the stream is damaged after the next start.
+/// Found by history 0x354c790b8f21f613 of `store_sim.rs`.
+#[test]
+fn what_a_producer_did_not_publish_hides_nothing_of_the_next_one() {
+    for durability in [Durability::Sync, Durability::Cache] {
+        let dir = TempDir::new().unwrap();
+        let options = options(1, durability);
+        let rig = Rig::new(dir.path(), &options);
+        let tail = rig.put("a").tail.clone();
+        let appender = rig.attach(0, &tail).unwrap();
+        let mut written = pattern(1, 10_000);
+        let mut appender = rig.append(0, appender, &written);
+        rig.settle();
+        // Several runs in one turn, and before it ends somebody else takes the stream.
+        let (store, taken) = (rig.stores[0].clone(), tail.clone());
+        rig.run(0, async move {
+            appender.append_all(&pattern(2, 100_000)).await.unwrap();
+            store.fence(&taken);
+        });
+        assert_eq!(tail.published(), 10_000);
+        rig.reopen("a").unwrap();
+        let appender = rig.attach(0, &tail).unwrap();
+        let bytes = pattern(3, 200_000);
+        let appender = rig.append(0, appender, &bytes);
+        written.extend(bytes);
+        rig.run(0, appender.seal(End::Interrupted)).unwrap();
+        assert!(rig.read(&tail).unwrap() == written, "{durability:?}: a reader of this life");
+        rig.settle();
+        assert!(checkpoint(&rig));
+        let rig = Rig::on(rig.kill(), dir.path(), &options);
+        let tail = rig.found("a").tail.clone();
+        assert!(rig.read(&tail).unwrap() == written, "{durability:?}: after the next start");
+    }
+}
+
 /// Between the sync of a stream's end and the moment when memory knows, a checkpoint is written down: it must not cover
 /// what it does not hold.
 #[test]

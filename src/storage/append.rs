@@ -366,6 +366,7 @@ impl Active {
             }
             reclaim::retire_if_dead(core, &run.segment);
         }
+        self.tail.withdraw_unpublished();
         self.tail.set_reserved(self.tail.published().max(self.tail.durable()));
         core.appends.attached.borrow_mut().remove(&self.tail.uid());
         if self.tail.detach() {
@@ -474,7 +475,7 @@ impl Core {
     }
 
     fn decide_mark(&self, tail: &Tail, epoch: u64, run: &Run, total: u64, now_ms: u64) -> u64 {
-        let placed = tail.runs().last_where(|placed| placed.start <= run.start);
+        let placed = tail.runs().last_where(|placed| placed.start() <= run.start);
         let (_, placed) = placed.expect("a run that is filled is in the list");
         placed.set_filled(run.filled(), run.crcs());
         placed.set_written(now_ms);

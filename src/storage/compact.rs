@@ -187,7 +187,7 @@ fn next_to_move(tail: &Tail, index: usize) -> Option<usize> {
     (index..runs.count()).find(|&at| {
         let Some(run) = runs.at(at) else { return false };
         let end = match runs.at(at + 1) {
-            Some(next) => next.start,
+            Some(next) => next.start(),
             None if attached => return false,
             None => tail.published(),
         };
@@ -208,7 +208,7 @@ async fn copy(core: &Rc<Core>, entry: &Entry, index: usize) -> Result<Option<(u6
             core.progress.wait().await;
             continue;
         }
-        if let Some(reserved) = core.space.take_whole(run.start, len) {
+        if let Some(reserved) = core.space.take_whole(run.start(), len) {
             break reserved;
         }
         core.space.ahead.wait(|| core.begin_bulk_segment()).await?;
@@ -236,8 +236,8 @@ async fn copy(core: &Rc<Core>, entry: &Entry, index: usize) -> Result<Option<(u6
     let mark = Mark {
         uid: tail.uid(),
         epoch: run.epoch,
-        start: run.start,
-        total: run.start + len,
+        start: run.start(),
+        total: run.start() + len,
         end: None,
         log: segment.log,
         segment: segment.number,
@@ -250,7 +250,7 @@ async fn copy(core: &Rc<Core>, entry: &Entry, index: usize) -> Result<Option<(u6
     core.nudge();
     let place = Place::new(to.segment.clone(), to.offset, to.capacity);
     let untold = checkpoint::round::State::untold(core, seq);
-    Ok(Some((len, Copied { seq, entry: entry.clone(), start: run.start, place, untold })))
+    Ok(Some((len, Copied { seq, entry: entry.clone(), start: run.start(), place, untold })))
 }
 
 /// Copies window by window; false when one of them is not what it should be. Blocks.
@@ -283,7 +283,7 @@ async fn settle(core: &Rc<Core>, copied: &mut Vec<Copied>) -> Result<(), StoreEr
             // Void: what was copied is garbage, and the next start finds it so.
             continue;
         }
-        let Some((_, run)) = entry.tail.runs().last_where(|run| run.start <= start) else { continue };
+        let Some((_, run)) = entry.tail.runs().last_where(|run| run.start() <= start) else { continue };
         critical(|| move_run(core, run, place));
         drop(untold);
     }

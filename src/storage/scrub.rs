@@ -99,7 +99,7 @@ async fn look_at(tail: &Arc<Tail>, index: usize, window: usize) -> Option<(bool,
         Err(error) if !is_damage(&error) => None,
         Ok(_) | Err(_) => {
             run.window(window).set_unverified();
-            let (path, from) = (place.segment.path.display().to_string(), run.start + at);
+            let (path, from) = (place.segment.path.display().to_string(), run.start() + at);
             tracing::error!(
                 path,
                 offset,

@@ -364,7 +364,7 @@ impl Core {
             return;
         }
         let (durable, published) = (tail.durable(), tail.published());
-        for run in tail.runs().iter().filter(|run| run.end() > durable && run.start < published) {
+        for run in tail.runs().iter().filter(|run| run.end() > durable && run.start() < published) {
             let Some(place) = run.place() else { continue };
             let (len, crcs) = run.filled().expect("its appender is on this shard, and it was marked");
             let segment = &place.segment;
@@ -372,7 +372,7 @@ impl Core {
             let mark = Mark {
                 uid: tail.uid(),
                 epoch: run.epoch,
-                start: run.start,
+                start: run.start(),
                 total: run.end(),
                 end: None,
                 log: segment.log,

@@ -209,10 +209,10 @@ impl Tail {
     /// more: then the stream begins behind it, see [`Tail::first`].
     pub fn range(&self, from: u64, len_max: u64) -> Option<FileRange> {
         let end = self.published();
-        let (_, run) = self.runs.last_where(|run| run.start <= from)?;
+        let (_, run) = self.runs.last_where(|run| run.start() <= from)?;
         let len = end.min(run.end()).checked_sub(from)?.min(len_max);
         let place = run.place()?;
-        let at = place.offset + (from - run.start);
+        let at = place.offset + (from - run.start());
         (len > 0).then(|| FileRange { file: place.segment.file.clone(), offset: at, len })
     }
 
@@ -230,24 +230,24 @@ impl Tail {
     /// The runs and windows that hold the range.
     pub(super) fn pieces(&self, from: u64, len: u64) -> impl Iterator<Item = (&Placed, usize)> {
         let end = from.saturating_add(len).min(self.published());
-        let first = self.runs.last_where(|run| run.start <= from).map_or(0, |(index, _)| index);
+        let first = self.runs.last_where(|run| run.start() <= from).map_or(0, |(index, _)| index);
         (first..self.runs.count())
             .map_while(|index| self.runs.at(index))
-            .take_while(move |run| run.start < end)
+            .take_while(move |run| run.start() < end)
             .flat_map(move |run| {
-                let low = from.saturating_sub(run.start) / WINDOW;
-                let high = (end.min(run.end()) - run.start).div_ceil(WINDOW);
+                let low = from.saturating_sub(run.start()) / WINDOW;
+                let high = (end.min(run.end()) - run.start()).div_ceil(WINDOW);
                 (low..high).map(move |window| (run, window as usize))
             })
     }
 
     /// The error for a window that does not match.
     pub(super) fn damage(&self, run: &Placed, window: usize) -> StoreError {
-        let from = run.start + window as u64 * WINDOW;
+        let from = run.start() + window as u64 * WINDOW;
         StoreError::Damaged(Damage::Window { uid: self.uid, from, to: (from + WINDOW).min(run.end()) })
     }
 
-    /// All runs, first to last.
+    /// All runs, first to last. None begins before the one in front of it.
     pub(super) fn runs(&self) -> &AppendList<Placed> {
         &self.runs
     }
@@ -289,6 +289,16 @@ impl Tail {
             return Err(StoreError::Attached);
         }
         Ok(epoch)
+    }
+
+    /// For the appender when it lets go: its runs of which nothing was published end up empty where the stream ends. The
+    /// next appender's begin there, and are found only if none in front of them begins later.
+    pub(super) fn withdraw_unpublished(&self) {
+        let end = self.progress.published();
+        let from = self.runs.last_where(|run| run.start() <= end).map_or(0, |(index, _)| index + 1);
+        (from..self.runs.count())
+            .filter_map(|index| self.runs.at(index))
+            .for_each(|run| run.withdraw_to(end));
     }
 
     /// Gives the place back; true when the stream was superseded meanwhile, so that the caller is the one to

@@ -17,10 +17,10 @@ pub(super) async fn verify(tail: &Arc<Tail>, from: u64, len: u64) -> Result<u64,
     let unverified: Vec<(u64, usize)> = tail
         .pieces(from, len)
         .filter(|(run, window)| !run.window(*window).is_verified())
-        .map(|(run, window)| (run.start, window))
+        .map(|(run, window)| (run.start(), window))
         .collect();
     for (start, window) in unverified {
-        let (_, run) = tail.runs().last_where(|run| run.start <= start).expect("runs stay");
+        let (_, run) = tail.runs().last_where(|run| run.start() <= start).expect("runs stay");
         let Some(crc) = run.window(window).crc() else { return Err(tail.damage(run, window)) };
         // Given up meanwhile: nobody can be sent these bytes any more.
         let Some(place) = run.place() else { continue };

@@ -199,15 +199,15 @@ fn pieces_of(tail: &Tail, attached: bool, cuts: &[Cut]) -> Result<Vec<Piece<'sta
         let (len, crcs) = run.filled().ok_or(Unready::Busy)?;
         // Behind a cut lie bytes that were marked and never published.
         let end = match runs.peek() {
-            Some(next) => next.start,
+            Some(next) => next.start(),
             None if attached => u64::MAX,
             None => tail.published(),
         };
-        let kept = len.min(end.saturating_sub(run.start));
+        let kept = len.min(end.saturating_sub(run.start()));
         if kept == 0 {
             // An appender that published nothing left a run without bytes of the stream, and another one went on in
             // the same place.
-            if end == run.start {
+            if end == run.start() {
                 continue;
             }
             break;
@@ -215,7 +215,7 @@ fn pieces_of(tail: &Tail, attached: bool, cuts: &[Cut]) -> Result<Vec<Piece<'sta
         let crcs = if kept == len { crcs } else { recut(run, &place, kept, crcs, cuts)? };
         pieces.push(Piece {
             epoch: run.epoch,
-            start: run.start,
+            start: run.start(),
             log: place.segment.log,
             segment: place.segment.number,
             generation: place.segment.generation,
@@ -224,7 +224,7 @@ fn pieces_of(tail: &Tail, attached: bool, cuts: &[Cut]) -> Result<Vec<Piece<'sta
             crcs: crcs.iter().flat_map(|crc| crc.to_le_bytes()).collect::<Vec<_>>().into(),
         });
         // Its appender is filling runs at this moment: what is behind waits for the next checkpoint, in the journal.
-        if runs.peek().is_some_and(|next| run.start + kept < next.start) {
+        if runs.peek().is_some_and(|next| run.start() + kept < next.start()) {
             break;
         }
     }
@@ -241,9 +241,9 @@ fn recut(
 ) -> Result<Vec<u32>, Unready> {
     let at = (kept - 1) / WINDOW * WINDOW;
     crcs.truncate((at / WINDOW) as usize);
-    let known = cuts.iter().find(|cut| cut.start == run.start && cut.len == kept);
+    let known = cuts.iter().find(|cut| cut.start == run.start() && cut.len == kept);
     let Some(cut) = known else {
-        return Err(Unready::Recut(Recut { start: run.start, place: place.clone(), at, len: kept - at }));
+        return Err(Unready::Recut(Recut { start: run.start(), place: place.clone(), at, len: kept - at }));
     };
     crcs.push(cut.crc);
     Ok(crcs)

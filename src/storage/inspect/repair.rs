@@ -208,7 +208,7 @@ impl<'a> Repair<'a> {
             let entries = look.owned.names.iter().flatten();
             let entry =
                 entries.filter(|entry| stays.entry(entry)).find(|entry| entry.tail.uid() == window.uid);
-            let run = entry.and_then(|entry| entry.tail.runs().iter().find(|run| run.start == window.run));
+            let run = entry.and_then(|entry| entry.tail.runs().iter().find(|run| run.start() == window.run));
             if let Some(run) = run {
                 run.window(window.index).accept(window.crc);
             }
@@ -276,11 +276,11 @@ impl<'a> Repair<'a> {
         for &(tail, from, len) in parts {
             for run in tail.runs().iter() {
                 let (Some(place), Some((name, file))) = (run.place(), &file) else { continue };
-                let piece = run.start.max(from)..run.end().min(from + len);
+                let piece = run.start().max(from)..run.end().min(from + len);
                 for start in piece.clone().step_by(WINDOW as usize) {
                     let mut bytes = vec![0; (piece.end - start).min(WINDOW) as usize];
                     let read =
-                        place.segment.file.read_exact_at(&mut bytes, place.offset + (start - run.start));
+                        place.segment.file.read_exact_at(&mut bytes, place.offset + (start - run.start()));
                     if read.is_ok() {
                         file.write_at(&bytes, at + start - from).map_err(io(Path::new(name)))?;
                     }

@@ -51,7 +51,7 @@ impl Inspection {
                     segment: place.segment.number,
                     offset: place.offset,
                     len: placed.len(),
-                    start: placed.start,
+                    start: placed.start(),
                     epoch: placed.epoch,
                     entry,
                     placed,

@@ -37,14 +37,14 @@ impl Tail {
     pub fn old_runs(&self) -> impl Iterator<Item = OldRun> {
         let (mut first, mut written_ms) = (self.first(), 0);
         let durable = self.durable();
-        let from = self.runs.last_where(|run| run.start <= first).map_or(0, |(index, _)| index);
+        let from = self.runs.last_where(|run| run.start() <= first).map_or(0, |(index, _)| index);
         let (last, ended_ms) = match self.state() {
             State::Open => (self.runs.count().saturating_sub(1), None),
             State::Interrupted => (self.runs.count().saturating_sub(1), Some(self.ended_ms())),
             State::Complete | State::Gone => (0, None),
         };
         let runs = (from..last).map_while(move |index| {
-            let to = self.runs.at(index + 1)?.start;
+            let to = self.runs.at(index + 1)?.start();
             let run = self.runs.at(index).filter(|_| to <= durable)?;
             let bytes = to.checked_sub(first)?;
             first = to;
@@ -66,8 +66,8 @@ impl Tail {
 
     /// Whether the stream may begin at `to`.
     pub(in super::super) fn may_begin_at(&self, to: u64) -> bool {
-        let run = self.runs.last_where(|run| run.start <= to);
-        to > self.first() && to <= self.durable() && run.is_some_and(|(_, run)| run.start == to)
+        let run = self.runs.last_where(|run| run.start() <= to);
+        to > self.first() && to <= self.durable() && run.is_some_and(|(_, run)| run.start() == to)
     }
 
     /// For the owner: the stream begins at `to` from now on, as a durable record says. Calls `count` with the segment
@@ -78,9 +78,9 @@ impl Tail {
             return;
         }
         self.first.store(to, Ordering::SeqCst);
-        let from = self.runs.last_where(|run| run.start < before).map_or(0, |(index, _)| index);
+        let from = self.runs.last_where(|run| run.start() < before).map_or(0, |(index, _)| index);
         let runs = (from..self.runs.count()).map_while(|index| self.runs.at(index));
-        runs.take_while(|run| run.start < to).for_each(|run| run.give_up(&mut count));
+        runs.take_while(|run| run.start() < to).for_each(|run| run.give_up(&mut count));
     }
 
     /// For recovery, before any run is added.

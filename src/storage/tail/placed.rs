@@ -1,7 +1,7 @@
 //! One run of a stream as readers see it: where its bytes lie, how far they go, what they must add up to.
 //!
-//! Invariant: the bytes of a run never change, only their place does: it moves when a segment is emptied, and is
-//! given up when the stream's start passes the run. A reader takes the place and the file handle with it in one
+//! Invariant: the published bytes of a run never change, only their place does: it moves when a segment is emptied, and
+//! is given up when the stream's start passes the run. A reader takes the place and the file handle with it in one
 //! step, so what it sends stays good whatever happens to the segment meanwhile.
 //! Lives on: all shards; the appender's shard alone fills it, the owner's alone moves it.
 
@@ -23,8 +23,7 @@ pub struct Place {
 
 /// A run. See the module.
 pub struct Placed {
-    /// The stream's position of its first byte.
-    pub start: u64,
+    start: AtomicU64,
     /// The epoch it was written in.
     pub epoch: u64,
     place: ArcSwapOption<Place>,
@@ -95,10 +94,22 @@ impl Placed {
 
     fn new(start: u64, epoch: u64, place: Place, len: u64, windows: Windows) -> Self {
         let place = ArcSwapOption::from_pointee(place);
-        let [len, changes] = [len, 0].map(AtomicU64::new);
+        let [start, len, changes] = [start, len, 0].map(AtomicU64::new);
         let [buried, stuck] = [false; 2].map(AtomicBool::new);
         let written_s = AtomicU32::new(0);
         Placed { start, epoch, place, buried, stuck, written_s, len, changes, windows }
+    }
+
+    /// The stream's position of its first byte.
+    pub fn start(&self) -> u64 {
+        self.start.load(Ordering::Acquire)
+    }
+
+    /// For the appender when it lets go, of a run of which nothing was published: it is an empty one where the stream
+    /// ends, at `end`, and what was written stays in its place until the stream dies.
+    pub fn withdraw_to(&self, end: u64) {
+        self.set_filled(0, &[]);
+        self.start.store(end, Ordering::Release);
     }
 
     /// Where it lies; `None` once the stream's start passed it.
@@ -166,7 +177,7 @@ impl Placed {
 
     /// The stream's position after its last byte.
     pub fn end(&self) -> u64 {
-        self.start + self.len()
+        self.start() + self.len()
     }
 
     /// Takes note of what is filled, with the checksum of every window.
