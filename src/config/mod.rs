@@ -599,8 +599,8 @@ mod tests {
         let twice = mistakes(&twice);
         assert_eq!(twice.len(), 3);
         assert!(twice[0].contains("another module has this name (F:2)"), "{twice:?}");
-        assert!(twice[1].contains("another module handles this event (F:3)"), "{twice:?}");
-        assert!(twice[2].contains("the same secret (F:2)") && !twice[2].contains("hush"), "{twice:?}");
+        assert!(twice[1].contains("the same secret (F:2)") && !twice[1].contains("hush"), "{twice:?}");
+        assert!(twice[2].contains("another module handles this event (F:3)"), "{twice:?}");
         // A port of its own tells a module apart as well as a secret does.
         load(
             &[module("a", "secret = \"hush\""), module("b", "secret = \"hush\"\nlisten = \"127.0.0.1:0\"")]

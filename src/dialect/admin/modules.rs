@@ -238,7 +238,8 @@ fn may(tokens: &[Secret], head: &RequestHead) -> Result<(), Refusal> {
 
 fn is_on_loopback(host: &str) -> bool {
     let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        // An address of version 6 has a port only behind brackets.
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && !name.ends_with(':') => name,
         _ => host,
     };
     let name = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
