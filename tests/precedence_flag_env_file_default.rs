@@ -59,12 +59,13 @@ fn lists_are_replaced_and_never_joined() {
 #[test]
 fn half_of_a_table_from_a_stronger_source_leaves_the_other_half() {
     let file = tempfile::NamedTempFile::new().expect("file");
-    fs::write(file.path(), "[ion]\nretention = { max_age = \"1h\", max_bytes = \"1MiB\" }\n").expect("write");
-    let vars = [(OsString::from("MILLPOND_ION_RETENTION_MAX_AGE"), OsString::from("2h"))];
+    fs::write(file.path(), "[loom]\nretention = { max_age = \"1h\", max_bytes = \"1MiB\" }\n")
+        .expect("write");
+    let vars = [(OsString::from("MILLPOND_LOOM_RETENTION_MAX_AGE"), OsString::from("2h"))];
     let config = Config::load(&Sources::new(Some(file.path().into())).with_env(vars)).expect("good").config;
-    assert_eq!(config.ion.retention.max_age.to_string(), "2h");
-    assert_eq!(config.ion.retention.max_bytes.to_string(), "1MiB");
-    assert_eq!(config.origin("ion.retention.max_bytes"), Origin::File(file.path().into(), 2));
+    assert_eq!(config.loom.retention.max_age.to_string(), "2h");
+    assert_eq!(config.loom.retention.max_bytes.to_string(), "1MiB");
+    assert_eq!(config.origin("loom.retention.max_bytes"), Origin::File(file.path().into(), 2));
 }
 
 /// Runs `serve` with one mistake that always ends it, and returns what else it had to say.
