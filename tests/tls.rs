@@ -311,7 +311,8 @@ fn serve_and_check_config_refuse_bad_files_alike() {
         for (setup, key) in [(loom, format!("loom.tls.{field}")), (micro, format!("micro.tls_{field}"))] {
             let config = dir.path().join("millpond.toml");
             let toml = setup.toml(&dir.path().join("data"));
-            let place = toml.lines().position(|line| line.contains(to)).expect("the line") + 1;
+            let wrong = |line: &str| line.contains(field) && line.contains(to);
+            let place = toml.lines().position(wrong).expect("the line") + 1;
             fs::write(&config, &toml).expect("a file");
             let value = format!("{:?}", pki.path(to));
             let begin = format!("{}:{place}: {key} = {value}: {why}", config.display());
