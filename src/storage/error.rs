@@ -77,7 +77,7 @@ impl fmt::Display for StoreError {
                 write!(
                     f,
                     "a journal record of the name with hash {key_hash:#018x} is damaged; replacing or deleting the name \
-                     puts it right"
+                     puts it right, or of names that are written together, `millpond verify --repair`"
                 )
             }
             StoreError::Gone => f.write_str("the stream was deleted or replaced"),
