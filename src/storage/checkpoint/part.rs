@@ -196,6 +196,8 @@ fn pieces_of(tail: &Tail, attached: bool, cuts: &[Cut]) -> Result<Vec<Piece<'sta
     let mut runs = tail.runs().iter().peekable();
     while let Some(run) = runs.next() {
         let Some(place) = run.place() else { continue };
+        // Before its length: a run that is withdrawn in between has none, and is not taken for one at its new start.
+        let start = run.start();
         let (len, crcs) = run.filled().ok_or(Unready::Busy)?;
         // Behind a cut lie bytes that were marked and never published.
         let end = match runs.peek() {
@@ -203,11 +205,11 @@ fn pieces_of(tail: &Tail, attached: bool, cuts: &[Cut]) -> Result<Vec<Piece<'sta
             None if attached => u64::MAX,
             None => tail.published(),
         };
-        let kept = len.min(end.saturating_sub(run.start()));
+        let kept = len.min(end.saturating_sub(start));
         if kept == 0 {
             // An appender that published nothing left a run without bytes of the stream, and another one went on in
             // the same place.
-            if end == run.start() {
+            if end == start {
                 continue;
             }
             break;
@@ -215,7 +217,7 @@ fn pieces_of(tail: &Tail, attached: bool, cuts: &[Cut]) -> Result<Vec<Piece<'sta
         let crcs = if kept == len { crcs } else { recut(run, &place, kept, crcs, cuts)? };
         pieces.push(Piece {
             epoch: run.epoch,
-            start: run.start(),
+            start,
             log: place.segment.log,
             segment: place.segment.number,
             generation: place.segment.generation,
@@ -224,7 +226,7 @@ fn pieces_of(tail: &Tail, attached: bool, cuts: &[Cut]) -> Result<Vec<Piece<'sta
             crcs: crcs.iter().flat_map(|crc| crc.to_le_bytes()).collect::<Vec<_>>().into(),
         });
         // Its appender is filling runs at this moment: what is behind waits for the next checkpoint, in the journal.
-        if runs.peek().is_some_and(|next| run.start() + kept < next.start()) {
+        if runs.peek().is_some_and(|next| start + kept < next.start()) {
             break;
         }
     }
