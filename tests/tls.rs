@@ -163,6 +163,26 @@ print(connection.sock.version())
     assert_eq!(output.stdout, b"TLSv1.3\n");
 }
 
+/// A head may be longer than what a connection takes in at once.
+#[test]
+fn a_head_longer_than_an_inbox_is_read_to_its_end() {
+    let tls = Pki::shared().toml("server", false);
+    let daemon = Setup::default().loom(&tls).limits("max_header_bytes = \"256KiB\"").start();
+    let script = "
+import socket, ssl, sys
+host, port = sys.argv[2].split(':')
+context = ssl.create_default_context(cafile=sys.argv[1])
+for fields in (20, 60):
+    with context.wrap_socket(socket.create_connection((host, int(port))), server_hostname=host) as s:
+        s.settimeout(30)
+        s.sendall(b'GET /streams HTTP/1.1\\r\\nHost: x\\r\\n' + (b'X-Long: ' + b'x' * 7000 + b'\\r\\n') * fields + b'\\r\\n')
+        print(s.recv(12).decode())
+";
+    let output = python(script, &[daemon.loom()]).output().expect("python3");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(said, "HTTP/1.1 200\nHTTP/1.1 431\n", "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 #[test]
 fn older_versions_and_other_protocols_are_refused() {
     let daemon = daemon();

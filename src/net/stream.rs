@@ -64,7 +64,7 @@ impl Stream {
                 Some(End::Broken(errno)) => return Err(io::Error::from_raw_os_error(errno)),
                 Some(End::Finished) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 None if !tls.is_handshaking() => return Ok(()),
-                None => std::future::poll_fn(|cx| poll_decrypt(&self.receiver, tls, cx)).await,
+                None => std::future::poll_fn(|cx| poll_decrypt(&self.receiver, tls, 0, cx)).await,
             }
         }
     }
@@ -117,7 +117,7 @@ impl Stream {
     pub fn poll_more_than(&self, seen: usize, cx: &mut Context<'_>) -> Poll<()> {
         let Some(tls) = &self.tls else { return self.receiver.poll_more_than(seen, cx) };
         while tls.buffered_len() <= seen && tls.end().is_none() {
-            ready!(poll_decrypt(&self.receiver, tls, cx));
+            ready!(poll_decrypt(&self.receiver, tls, seen, cx));
         }
         Poll::Ready(())
     }
@@ -137,7 +137,7 @@ impl Stream {
                 None => {}
             }
             // A whole inbox at most, so that decrypting holds the shard for no longer than that.
-            if self.receiver.next_piece(INBOX_MAX, |bytes| tls.take(bytes)).await?.is_none() {
+            if self.receiver.next_piece(INBOX_MAX, |bytes| tls.take(bytes, 0)).await?.is_none() {
                 tls.lost();
             }
         }
@@ -255,14 +255,14 @@ impl Stream {
     }
 }
 
-/// Waits for ciphertext and has it decrypted.
-fn poll_decrypt(receiver: &Receiver, tls: &Session, cx: &mut Context<'_>) -> Poll<()> {
+/// Waits for ciphertext and has it decrypted, until more than `seen` bytes wait or it is used up.
+fn poll_decrypt(receiver: &Receiver, tls: &Session, seen: usize, cx: &mut Context<'_>) -> Poll<()> {
     ready!(receiver.poll_more_than(0, cx));
     if receiver.buffered_len() == 0 {
         tls.lost();
         return Poll::Ready(());
     }
-    let used = tls.take(&receiver.buffered());
+    let used = tls.take(&receiver.buffered(), seen);
     receiver.consume(used);
     Poll::Ready(())
 }

@@ -177,10 +177,12 @@ impl Session {
         used
     }
 
-    /// Takes ciphertext that has arrived, up to a full inbox; says how much it used.
-    pub fn take(&self, ciphertext: &[u8]) -> usize {
+    /// Takes ciphertext that has arrived, up to a full inbox, or beyond it until more than `seen` bytes wait: whoever
+    /// asks for so much would otherwise ask for ever. Says how much it used.
+    pub fn take(&self, ciphertext: &[u8], seen: usize) -> usize {
         let mut rest = ciphertext;
-        while !rest.is_empty() && self.end().is_none() && self.buffered_len() < INBOX_MAX {
+        let enough = INBOX_MAX.max(seen + 1);
+        while !rest.is_empty() && self.end().is_none() && self.buffered_len() < enough {
             if let Err(error) = self.take_some(&mut rest) {
                 tracing::debug!(%error, "TLS ended");
                 self.break_off(rustix::io::Errno::PROTO);
