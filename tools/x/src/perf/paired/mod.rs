@@ -1,7 +1,7 @@
 //! Runs against other servers, in pairs: ours, theirs, ours, theirs, on the same core under the same load.
 //!
 //! A scenario is one file beside this one: a function that starts servers with [`Bench::pond`] and
-//! [`peer`](peer), and calls [`Bench::compare`] for each of its cases; a line in `SCENARIOS` of
+//! [`peer`], and calls [`Bench::compare`] for each of its cases; a line in `SCENARIOS` of
 //! [`perf`](super) makes `cargo x perf NAME` of it. [`small`] is the one to imitate. What a side does is one line of
 //! words for gale, to which duration, cores, the server's processes and the rate are added here; a load that gale
 //! does not have is a function ([`Load::Custom`], as in [`cold`]). A new peer is a few lines in [`peer`] and its
