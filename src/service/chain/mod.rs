@@ -32,6 +32,7 @@ pub use topic::{Topic, topic_of};
 
 use crate::runtime::gate::Gate;
 use crate::runtime::mailbox::{Post, Reply};
+use crate::runtime::notify::Notify;
 use crate::runtime::park::Unpark;
 use crate::runtime::{ShardId, shard};
 use crate::service::blob::{Blobs, Name};
@@ -77,6 +78,8 @@ pub struct Chain {
     topics: topic::Topics,
     /// One pass per commit, until its events are where they belong.
     committing: Gate,
+    /// Told of every registration, and of the end.
+    registrations: Notify,
 }
 
 /// Asks another shard and unwraps the kind of answer that the question has.
@@ -111,6 +114,7 @@ impl Chain {
             stamps,
             topics: topic::Topics::default(),
             committing: Gate::new(),
+            registrations: Notify::new(),
         });
         let answers = Rc::downgrade(&chain);
         let post = mailbox.open(unparks, move |_, question, reply| {
@@ -128,6 +132,7 @@ impl Chain {
     /// go of then.
     pub async fn drain(&self) {
         self.committing.close();
+        self.registrations.notify_all();
         self.committing.closed().await;
         self.topics.close();
     }

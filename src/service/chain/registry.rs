@@ -3,8 +3,8 @@
 //! A registration is a link of the module's group without bytes, so it is there after a crash. Whoever registers a module
 //! says how long what it leaves is kept once it is taken out: until then its children read it. Then its owner deletes all
 //! of the group, but what the chain's stream has of its events.
-//! Invariant: a registration that was answered is known to every shard. Lives on: the module's owner decides, and looks
-//! every [`LOOK`] for what is due; all shards look at one table.
+//! Invariant: a registration that was answered is known to every shard. Lives on: the module's owner decides, and
+//! sleeps until something is due; all shards look at one table.
 
 use super::message::{Answer, Ask};
 use super::{Chain, Identity, ask, name_of};
@@ -14,11 +14,13 @@ use crate::service::owner::space;
 use crate::storage::{Key, Parts};
 use serde::{Deserialize, Serialize};
 use std::ops::Bound;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::time::Duration;
 
-/// How often is looked for what is due.
+/// How soon is looked again at what is due soon, or could not be deleted.
 const LOOK: Duration = Duration::from_secs(1);
+/// How late at most, since the clock of the wall may be set.
+const REST: Duration = Duration::from_secs(60);
 /// Names that are deleted between two chances for everything else on the shard.
 const STEP: usize = 256;
 
@@ -104,6 +106,7 @@ impl Chain {
         let text = serde_json::to_vec(&module).expect("texts and numbers");
         let key = name_of_module(&event).store_key();
         let put = self.store.links().put(key, text.into(), Parts::None, u64::MAX)?;
+        self.registrations.notify_all();
         Ok(self.store.links().committed(&put.expect("without a bound there is room")).await?)
     }
 
@@ -124,7 +127,44 @@ impl Chain {
     }
 
     pub(super) fn start_clearing(self: &Rc<Self>) {
-        shard::spawn("clear modules", run(Rc::downgrade(self)));
+        shard::spawn("clear modules", self.clone().clear_what_is_due());
+    }
+
+    /// Sleeps until something is due: a shard whose modules are all there is not woken.
+    async fn clear_what_is_due(self: Rc<Self>) {
+        loop {
+            let changed = self.registrations.wait();
+            if self.committing.is_closing() {
+                return;
+            }
+            match self.clear_due().await {
+                None => changed.await,
+                Some(rest) => {
+                    timer::until(shard::now() + rest.clamp(LOOK, REST), changed).await;
+                }
+            }
+        }
+    }
+
+    /// Deletes what is due; says in how long something else is, `None` for never.
+    async fn clear_due(self: &Rc<Self>) -> Option<Duration> {
+        let now_ms = shard::current().wall().unix_millis();
+        let (mut due, mut next_ms) = (Vec::<Box<str>>::new(), None);
+        self.each_registration(|name, module| match module.due_ms() {
+            Some(due_ms) if due_ms <= now_ms => due.push(name.container().into()),
+            Some(due_ms) => next_ms = Some(next_ms.map_or(due_ms, |next: u64| next.min(due_ms))),
+            None => {}
+        });
+        for event in due {
+            match self.clear(&event).await {
+                Ok(()) => tracing::info!(event = &*event, "a module that was taken out is cleared"),
+                Err(error) => {
+                    tracing::warn!(event = &*event, %error, "a module is not cleared yet");
+                    next_ms = Some(now_ms);
+                }
+            }
+        }
+        next_ms.map(|next_ms| Duration::from_millis(next_ms - now_ms))
     }
 
     /// Deletes all of a module, the registration last: what a crash leaves of it is due still.
@@ -153,25 +193,5 @@ impl Chain {
             }
         }
         Ok(())
-    }
-}
-
-async fn run(chain: Weak<Chain>) {
-    loop {
-        timer::sleep(LOOK).await;
-        let Some(chain) = chain.upgrade().filter(|chain| !chain.committing.is_closing()) else { return };
-        let now_ms = shard::current().wall().unix_millis();
-        let mut due: Vec<Box<str>> = Vec::new();
-        chain.each_registration(|name, module| {
-            if module.due_ms().is_some_and(|due_ms| due_ms <= now_ms) {
-                due.push(name.container().into());
-            }
-        });
-        for event in due {
-            match chain.clear(&event).await {
-                Ok(()) => tracing::info!(event = &*event, "a module that was taken out is cleared"),
-                Err(error) => tracing::warn!(event = &*event, %error, "a module is not cleared yet"),
-            }
-        }
     }
 }
