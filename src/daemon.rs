@@ -22,6 +22,7 @@ use crate::runtime::file::os::OsDisk;
 use crate::runtime::memory;
 use crate::runtime::{Disk, entropy, preflight};
 use crate::service::chain::{Modules, Stamps};
+use crate::service::owner;
 use crate::storage::{self, OpenError, Store};
 use certificates::Keyring;
 use control::{Control, Phase};
@@ -218,6 +219,7 @@ pub fn options(config: &Config, shards: usize) -> storage::Options {
         },
         sync_interval: config.sync_interval.into(),
         segment_size: config.segment_size.bytes(),
+        part_of: owner::part_of,
     }
 }
 

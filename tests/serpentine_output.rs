@@ -425,3 +425,50 @@ fn a_clean_restart_goes_on_with_the_output_too() {
     gone(&daemon, &path);
     assert_eq!(kept(&daemon, &path).body, b"before between after");
 }
+
+/// Lets a process write `len` bytes to an output and end.
+#[track_caller]
+fn produced(daemon: &Daemon, len: usize) -> PathBuf {
+    let (stream, path) = output(daemon);
+    plain(&path).expect("read").write_all(&vec![b'x'; len]).expect("taken");
+    assert_eq!(rest(stream).expect("an end").len(), len);
+    path
+}
+
+#[test]
+fn outputs_go_by_their_own_rule_and_streams_of_loom_by_theirs() {
+    let setup = |loom: &str, serpentine: &str| Setup::default().loom(loom).serpentine(serpentine);
+    let retention = |max_bytes: &str| format!("retention = {{ max_bytes = \"{max_bytes}\" }}");
+    let mut daemon = setup(&retention("1000B"), &retention("1000B")).start();
+    common::post(daemon.loom(), "a", &[b'x'; 600]).expect(201).whole();
+    let first = produced(&daemon, 600);
+    // Together they are too much, each alone is not. The second output makes too much of outputs.
+    let second = produced(&daemon, 600);
+    eventually("the older output goes", || (kept(&daemon, &first).status == 404).then_some(()));
+    assert_eq!(kept(&daemon, &second).expect(200).body.len(), 600);
+    daemon.get("/stream/a").expect(200);
+    // And the other way round.
+    common::post(daemon.loom(), "b", &[b'x'; 600]).expect(201).whole();
+    eventually("the older stream goes", || (daemon.get("/stream/a").status == 404).then_some(()));
+    daemon.get("/stream/b").expect(200);
+    kept(&daemon, &second).expect(200);
+    // Another rule holds without a restart, and after one.
+    daemon.reload_with(setup(&retention("1000B"), &retention("500B")));
+    eventually("no output is left", || (kept(&daemon, &second).status == 404).then_some(()));
+    daemon.get("/stream/b").expect(200);
+    assert!(!daemon.own_log().contains("needs a restart"), "{}", daemon.own_log());
+    daemon.restart_with(setup(&retention("600B"), &retention("1000B")));
+    produced(&daemon, 600);
+    daemon.get("/stream/b").expect(200);
+}
+
+#[test]
+fn each_quota_counts_its_own_bytes() {
+    let quota = "quota = \"1000B\"";
+    let daemon = Setup::default().loom(quota).serpentine(quota).start();
+    let path = produced(&daemon, 1000);
+    common::post(daemon.loom(), "a", &[b'x'; 1000]).expect(201).whole();
+    common::post(daemon.loom(), "b", b"x").expect(507);
+    assert_eq!(kept(&daemon, &path).expect(200).body.len(), 1000);
+    assert!(ends_silently(ask(daemon.serpentine(), 1)), "an output was begun beyond the quota");
+}

@@ -32,7 +32,7 @@ fn a_failed_journal_sync_takes_back_what_was_pending_and_nothing_else() {
         assert_eq!(rig.found("replaced").tail.uid(), before);
         assert!(rig.find("deleted").unwrap().is_some());
     };
-    let count = |rig: &Rig| rig.stores[0].tally().names(key("").space);
+    let count = |rig: &Rig| rig.stores[0].tally().names(key("").space, 0);
     check(&rig);
     assert_eq!(count(&rig), 3, "what was taken back is not counted");
     // A fresh segment took over, and works.
@@ -95,7 +95,11 @@ fn what_the_cache_class_answered_is_decided_again_after_a_failed_sync() {
     rig.settle();
     assert_eq!(rig.stores[0].health(), Health::Degraded);
     assert!(rig.find("answered").unwrap().is_some() && rig.find("deleted").unwrap().is_none());
-    assert_eq!(rig.stores[0].tally().names(key("").space), 2, "counted once, however often it was decided");
+    assert_eq!(
+        rig.stores[0].tally().names(key("").space, 0),
+        2,
+        "counted once, however often it was decided"
+    );
     rig.kill();
     let rig = Rig::new(dir.path(), &options(1, Durability::Cache));
     assert!(rig.find("answered").unwrap().is_some() && rig.find("deleted").unwrap().is_none());

@@ -70,7 +70,7 @@ fn what_this_release_writes_is_such_a_directory() {
 
 fn options(shards: usize) -> Options {
     let sync_interval = Duration::from_millis(100);
-    Options { shards, durability: Durability::Sync, sync_interval, segment_size: 128 << 10 }
+    Options { shards, durability: Durability::Sync, sync_interval, segment_size: 128 << 10, part_of: |_| 0 }
 }
 
 fn write(dir: &Path) {

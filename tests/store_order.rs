@@ -272,7 +272,7 @@ fn a_name_counts_from_its_decision_until_its_deletion_is_committed() {
         rig.put("a");
         rig.settle();
         let store = rig.stores[0].clone();
-        let count = || store.tally().names(key("").space);
+        let count = || store.tally().names(key("").space, 0);
         let try_put = |max| {
             rig.on_shard(0, || {
                 let put = store.names().put_within(key("b"), LogId(0), "".into(), max);

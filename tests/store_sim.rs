@@ -153,7 +153,7 @@ fn a_broken_rule_is_noticed() {
 
 fn options(shards: usize, durability: Durability) -> Options {
     let sync_interval = Duration::from_millis(3);
-    Options { shards, durability, sync_interval, segment_size: 512 << 10 }
+    Options { shards, durability, sync_interval, segment_size: 512 << 10, part_of: |_| 0 }
 }
 
 /// One life of the data directory, as its tasks see it.

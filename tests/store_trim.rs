@@ -79,7 +79,7 @@ fn what_is_gone_stays_gone_and_the_rest_stays() {
             let (appender, more) = go_on(&rig, 1, appender, 100_000, 2);
             bytes.extend(more);
             is_from(&rig, &tail, two, &bytes);
-            let total = rig.stores[0].tally().bytes(1);
+            let total = rig.stores[0].tally().bytes(1, 0);
             assert_eq!(total, tail.stored() + 50_000);
             drop(appender);
             if with_checkpoint {
@@ -93,7 +93,7 @@ fn what_is_gone_stays_gone_and_the_rest_stays() {
                 let tail = rig.found("a").tail.clone();
                 is_from(&rig, &tail, two, &bytes);
                 assert_eq!(tail.state(), State::Interrupted);
-                assert_eq!(rig.stores[0].tally().bytes(1), total);
+                assert_eq!(rig.stores[0].tally().bytes(1, 0), total);
                 disk = rig.kill();
             }
             // It goes on where it was, and ends; from then on it comes out of the checkpoint as it is.
@@ -109,7 +109,7 @@ fn what_is_gone_stays_gone_and_the_rest_stays() {
             let tail = rig.found("a").tail.clone();
             is_from(&rig, &tail, two, &bytes);
             assert_eq!(tail.state(), State::Complete);
-            assert_eq!(rig.stores[0].tally().bytes(1), tail.stored() + 50_000);
+            assert_eq!(rig.stores[0].tally().bytes(1, 0), tail.stored() + 50_000);
             rig.close();
             is_whole(dir.path());
         }
@@ -130,13 +130,13 @@ fn a_stream_that_ended_in_its_first_epoch_comes_out_of_a_checkpoint_without_its_
     checkpoint(&rig);
     let rig = Rig::on(rig.kill(), dir.path(), &options);
     is_from(&rig, &rig.found("a").tail.clone(), to, &bytes);
-    assert_eq!(rig.stores[0].tally().bytes(1), bytes.len() as u64 - to);
+    assert_eq!(rig.stores[0].tally().bytes(1, 0), bytes.len() as u64 - to);
     // What was in front of it is nobody's.
     let alive = rig.metrics[0].live_bytes.value() as u64;
     assert!(alive < bytes.len() as u64 - to + 8192, "{alive} bytes are alive");
     rig.delete("a").unwrap();
     rig.settle();
-    assert_eq!((rig.stores[0].tally().bytes(1), rig.metrics[0].live_bytes.value()), (0, 0));
+    assert_eq!((rig.stores[0].tally().bytes(1, 0), rig.metrics[0].live_bytes.value()), (0, 0));
 }
 
 /// Catches bytes that die, or a mark that shows, before the record is durable.
@@ -490,6 +490,6 @@ fn a_stream_that_is_deleted_meanwhile_dies_once() {
     assert!(read_unverified(&tail) == bytes[tail.first() as usize..], "who has it reads on");
     drop(appender);
     rig.settle();
-    assert_eq!(rig.stores[0].tally().bytes(1), 0);
+    assert_eq!(rig.stores[0].tally().bytes(1, 0), 0);
     assert_eq!(rig.metrics[0].live_bytes.value(), 0);
 }

@@ -19,8 +19,13 @@ use std::time::Duration;
 /// What [`Store::open_all`] gives for an empty directory.
 pub fn images(dir: &Path, shards: usize, durability: Durability) -> Vec<ShardImage> {
     let disk: Arc<dyn Disk> = Arc::new(OsDisk);
-    let options =
-        Options { shards, durability, sync_interval: Duration::from_millis(100), segment_size: 256 << 20 };
+    let options = Options {
+        shards,
+        durability,
+        sync_interval: Duration::from_millis(100),
+        segment_size: 256 << 20,
+        part_of: |_| 0,
+    };
     Store::open_all(&disk, dir, &options).expect("opens")
 }
 

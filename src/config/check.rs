@@ -173,10 +173,7 @@ impl Rules<'_, '_> {
         if !loom.enabled {
             return;
         }
-        let age = loom.retention.max_age;
-        let accepted = "\"0s\", which keeps streams, or \"1s\" and more";
-        let fits = age.is_zero() || age >= RETENTION_MIN;
-        self.demand(fits, "loom.retention.max_age", quoted(age), "shorter than a second", accepted);
+        self.retention("loom.retention.max_age", loom.retention.max_age);
         let zero = ByteSize(0);
         if loom.quota == zero || self.failed("loom.quota") {
             return;
@@ -191,6 +188,12 @@ impl Rules<'_, '_> {
             let accepted = "at most loom.quota, or \"0B\", which is no limit";
             self.demand(bytes <= loom.quota, key, quoted(bytes), &problem, accepted);
         }
+    }
+
+    fn retention(&mut self, key: &str, age: Period) {
+        let accepted = "\"0s\", which keeps streams, or \"1s\" and more";
+        let fits = age.is_zero() || age >= RETENTION_MIN;
+        self.demand(fits, key, quoted(age), "shorter than a second", accepted);
     }
 
     fn vblob(&mut self, config: &Config) {
@@ -380,6 +383,9 @@ impl Rules<'_, '_> {
 
     fn serpentine(&mut self, config: &Config) {
         let serpentine = &config.serpentine;
+        if serpentine.enabled {
+            self.retention("serpentine.retention.max_age", serpentine.retention.max_age);
+        }
         if let Some(dir) = &serpentine.fifo_dir {
             let fits = dir.as_os_str().as_bytes().len() <= FIFO_DIR_BYTES_MAX;
             let key = "serpentine.fifo_dir";

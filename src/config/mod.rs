@@ -117,6 +117,7 @@ impl Config {
             | ["vblob", "auth" | "key_id" | "secret_id" | "quota" | "object_limit"]
             | ["s3", "quota" | "region" | "domains"]
             | ["doors", "share"]
+            | ["serpentine", "quota"]
             | ["ion", "module" | "meta_limit" | "location_prefix" | "quota"]
             | [_, "tokens"]
             | [_, "retention", _] => true,

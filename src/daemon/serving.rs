@@ -31,7 +31,7 @@ use crate::service::chain::{self, Chain, Module, Modules, Stamps};
 use crate::service::output::Outputs;
 use crate::service::registry::{self, Registry};
 use crate::service::rpc::Rpc;
-use crate::service::stream::{self, Keeper, Keepers, Streams};
+use crate::service::stream::{self, Keeper, Keepers, Retention, Streams};
 use crate::storage::{Health, ShardImage, Store};
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -168,6 +168,7 @@ pub async fn serve(parts: Parts, unparks: Vec<Arc<Unpark>>) {
         tracing::error!(%error, "the containers could not be read");
         return;
     }
+    bound_streams(&streams, &config);
     let loom = Rc::new(Loom::new(streams.clone(), Settings::of(&config.loom, shared(&config))));
     let s3 = Rc::new(S3::new(blobs.clone(), s3::Settings::of(&config.s3)));
     blobs.set_limits(blob_limits(&config));
@@ -239,8 +240,9 @@ pub async fn serve(parts: Parts, unparks: Vec<Arc<Unpark>>) {
             }
         }
     }
-    let put = blobs.clone();
+    let (put, bounded) = (blobs.clone(), streams.clone());
     watch(&parts.control, &doors, &vitals, &store, &streams, &metrics, move |config| {
+        bound_streams(&bounded, config);
         loom.reload(Settings::of(&config.loom, shared(config)));
         micro.reload(micro::Settings::of(&config.micro));
         s3.reload(s3::Settings::of(&config.s3));
@@ -294,6 +296,31 @@ fn shared(config: &Config) -> Keepers {
         Share::Ion => Keeper::Ion,
         Share::Micro => Keeper::Micro,
     }))
+}
+
+/// Has the streams of each dialect bounded and kept as its own section says.
+fn bound_streams(streams: &Streams, config: &Config) {
+    let some = |value: u64| Some(value).filter(|value| *value > 0);
+    let (loom, serpentine) = (&config.loom, &config.serpentine);
+    let limits = stream::Limits {
+        stream_bytes: some(loom.max_stream_bytes.bytes()),
+        streams: some(loom.max_streams),
+        bytes: some(loom.quota.bytes()),
+    };
+    streams.set_limits(Keeper::Loom, limits);
+    let limits = stream::Limits { bytes: some(serpentine.quota.bytes()), ..stream::Limits::default() };
+    streams.set_limits(Keeper::Serpentine, limits);
+    for (keeper, enabled, kept) in [
+        (Keeper::Loom, loom.enabled, &loom.retention),
+        (Keeper::Serpentine, serpentine.enabled, &serpentine.retention),
+    ] {
+        let rule = Retention {
+            age_max: Some(kept.max_age.into()).filter(|age: &Duration| !age.is_zero()),
+            bytes_max: some(kept.max_bytes.bytes()),
+        };
+        // A dialect that is not served deletes nothing.
+        streams.retain(keeper, if enabled { rule } else { Retention::default() });
+    }
 }
 
 /// What the doors to blobs allow them together: there is one store behind all of them, so the narrowest counts.

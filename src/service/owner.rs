@@ -3,8 +3,9 @@
 //! Invariant: the answer depends on the name, the number of shards and the data directory's hash alone, so every
 //! shard asks the same owner. Lives on: any shard.
 
+use super::stream::Keeper;
 use crate::runtime::ShardId;
-use crate::storage::{Key, Store};
+use crate::storage::{Key, KeyRef, Store};
 
 /// The spaces of names in the store; a number here is on disk and never means something else.
 pub mod space {
@@ -35,6 +36,11 @@ pub mod space {
     pub const MODULES: u8 = GROUPED + 5;
     /// Those whose names stand for bytes, which may lie in packs.
     pub const OF_BLOBS: [u8; 5] = [BLOBS, PARTS, MODULE_BLOBS, STAGED, DOCUMENTS];
+}
+
+/// The part of its space that `key` is counted in: streams by who keeps them.
+pub fn part_of(key: KeyRef<'_>) -> u8 {
+    if key.space == space::STREAMS { Keeper::of_bytes(key.bytes) as u8 } else { 0 }
 }
 
 /// The shard that decides about `key`.

@@ -21,7 +21,7 @@ use super::peers::Peers;
 use super::reclaim;
 use super::sync::SyncState;
 use super::tail::Tail;
-use super::tally::Tally;
+use super::tally::{Slot, Tally};
 use super::{Durability, Health, OnWake, Shared};
 use crate::observe::metrics::{File, ShardMetrics};
 use crate::runtime::notify::Notify;
@@ -154,9 +154,9 @@ impl Core {
 
     /// Takes note of bytes that were written for a stream.
     pub(super) fn count_bytes(&self, tail: &Tail, count: u64) {
-        self.tally.add_bytes(tail.space(), count);
+        self.tally.add_bytes(tail.slot(), count);
         tail.note_counted(count);
-        if tail.space() != BODIES {
+        if tail.slot().space() != BODIES {
             self.metrics.stream_bytes.add(count as i64);
         }
     }
@@ -164,15 +164,15 @@ impl Core {
     /// Takes note that so many bytes of a stream do not count any more.
     pub(super) fn discount_some(&self, tail: &Tail, count: u64) {
         let count = tail.take_some_counted(count);
-        self.tally.take_bytes(tail.space(), count);
+        self.tally.take_bytes(tail.slot(), count);
         self.metrics.stream_bytes.add(-(count as i64));
     }
 
     /// Takes note that nothing of a stream counts any more.
     pub(super) fn discount_bytes(&self, tail: &Tail) {
         let count = tail.take_counted();
-        self.tally.take_bytes(tail.space(), count);
-        if tail.space() != BODIES {
+        self.tally.take_bytes(tail.slot(), count);
+        if tail.slot().space() != BODIES {
             self.metrics.stream_bytes.add(-(count as i64));
         }
     }
@@ -185,9 +185,9 @@ impl Core {
     }
 
     /// Takes note that there is room for a name again.
-    pub(super) fn discount_name(&self, space: u8) {
-        self.tally.give_name(space);
-        if space != BODIES {
+    pub(super) fn discount_name(&self, slot: Slot) {
+        self.tally.give_name(slot);
+        if slot.space() != BODIES {
             self.metrics.streams.dec();
         }
     }

@@ -69,7 +69,7 @@ impl Seen {
         let place = Place { dir: dir.to_owned(), secret, segment_size: 0 };
         let looked = document.and_then(|document| {
             damage.extend(of_manifest(&Manifest::read(disk, &place)?));
-            let look = recovery::look(disk, &place, &document.logs(), 1, &Tally::new());
+            let look = recovery::look(disk, &place, &document.logs(), 1, &Tally::new(|_| 0));
             look.map(|look| (document, look))
         });
         let (document, look) = match looked {

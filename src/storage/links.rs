@@ -220,7 +220,9 @@ impl Links {
         let created_ms = shard::current().wall().unix_millis();
         Ok(critical(|| {
             let mut links = self.core.links.borrow_mut();
-            if !links.stands(key.as_ref()) && !self.core.tally.take_name(key.space, names_max) {
+            if !links.stands(key.as_ref())
+                && !self.core.tally.take_name(self.core.tally.slot(key.as_ref()), names_max)
+            {
                 return None;
             }
             let version = self.core.index.borrow_mut().next_version();
@@ -253,7 +255,7 @@ impl Links {
             let mut links = self.core.links.borrow_mut();
             let note = |link: &Link| {
                 if !links.stands(link.key()) {
-                    self.core.tally.take_name(link.key().space, u64::MAX);
+                    self.core.tally.take_name(self.core.tally.slot(link.key()), u64::MAX);
                 }
                 let ticket = links.note(&self.core, link.clone(), Change::Put, seq);
                 Linked { link: Some(link.clone()), ticket }
@@ -486,7 +488,7 @@ impl Core {
             && pending.seq <= committed
         {
             if let (Change::Delete(_), Some(before)) = (&pending.change, pending.replaced()) {
-                self.tally.give_name(before.key().space);
+                self.tally.give_name(self.tally.slot(before.key()));
             }
             links.told += 1;
         }
@@ -531,7 +533,7 @@ impl Core {
         for undone in again.drain(told..).rev() {
             let key = undone.card.key();
             if let (Change::Put, None) = (&undone.change, undone.replaced()) {
-                self.tally.give_name(key.space);
+                self.tally.give_name(self.tally.slot(key));
             }
             if undone.was_damaged {
                 self.index.borrow_mut().unmend(self, key.hash());

@@ -73,7 +73,7 @@ pub use names::card::Card;
 pub use names::{Entry, Found, Names, Stream, Ticket};
 pub use placement::{COMPANION, GROUPED, Key, KeyRef, owner_of, placement_hash};
 pub use tail::{End, OldRun, State, Tail};
-pub use tally::Tally;
+pub use tally::{PartOf, Tally};
 
 use self::core::Core;
 use crate::observe::metrics::{self, ShardMetrics};
@@ -111,6 +111,8 @@ pub struct Options {
     pub sync_interval: Duration,
     /// The size of a bulk segment; a journal segment has at most 64 MiB of it.
     pub segment_size: u64,
+    /// Which names of a space are counted apart.
+    pub part_of: PartOf,
 }
 
 impl Options {

@@ -88,8 +88,8 @@ impl Names {
         Ok(put.expect("without a bound there is room"))
     }
 
-    /// Like [`Names::put`], but `None`, with nothing done, when the name is new and its space has `names_max` names on
-    /// all shards together.
+    /// Like [`Names::put`], but `None`, with nothing done, when the name is new and its part of its space has `names_max`
+    /// names on all shards together.
     pub fn put_within(
         &self,
         key: Key,
@@ -102,15 +102,16 @@ impl Names {
         let created_ms = shard::current().wall().unix_millis();
         Ok(critical(|| {
             let mut index = self.core.index.borrow_mut();
+            let slot = self.core.tally.slot(key.as_ref());
             if !index.stands(&key) {
-                if !self.core.tally.take_name(key.space, names_max) {
+                if !self.core.tally.take_name(slot, names_max) {
                     return None;
                 }
                 self.core.count_name(key.space);
             }
             index.remember_epoch(&key);
             let (uid, epoch) = (index.next_version(), index.epoch_floor + 1);
-            let tail = Arc::new(Tail::new(uid, epoch, key.space, key.hash(), self.core.shards));
+            let tail = Arc::new(Tail::new(uid, epoch, slot, key.hash(), self.core.shards));
             let entry = Entry::new(key.as_ref(), &attributes, Stream { created_ms, home, tail });
             let ticket = index.decide(&self.core, entry.clone(), Change::Put);
             Some((entry, ticket))
@@ -399,7 +400,7 @@ impl Core {
             if let Some(tail) = pending.superseded() {
                 tail.set_gone(self.wake_for(tail));
                 if let Change::Delete(_) = pending.change {
-                    self.discount_name(pending.card.key().space);
+                    self.discount_name(tail.slot());
                 }
             }
             index.told += 1;
@@ -449,7 +450,7 @@ impl Core {
             tail.set_gone(self.wake_for(tail));
             reclaim::supersede(self, tail);
             if undone.replaced().is_none() {
-                self.discount_name(key.space);
+                self.discount_name(tail.slot());
             }
         }
         if undone.was_damaged {

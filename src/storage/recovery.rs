@@ -65,7 +65,7 @@ pub(super) fn open_all(
             disk.create_dir(&path).map_err(io(&path))?;
         }
     }
-    let tally = Tally::new();
+    let tally = Tally::new(options.part_of);
     let Look { manifest, facts, mut ends, mut bulk, mut owned } =
         look(&**disk, &place, &format.logs, options.shards, &tally)?;
     for link in &owned.fallen {
@@ -439,7 +439,7 @@ fn settle_names(facts: &mut Facts, segments: &Segments, ended: Vec<Vec<Entry>>, 
             }
             continue;
         };
-        let settled = settle::settle(facts, segments, fact.version, &key, shards);
+        let settled = settle::settle(facts, segments, fact.version, &key, tally.slot(key.as_ref()), shards);
         owned.unsynced.extend(settled.unsynced);
         if !settled.losses.is_empty() {
             owned.damaged[owner].insert(key_hash);

@@ -17,6 +17,7 @@ pub use placed::{Place, Placed};
 
 use super::error::{Damage, StoreError};
 use super::extent::WINDOW;
+use super::tally::Slot;
 use crate::runtime::{FileRange, ShardId};
 use epochs::Epochs;
 use list::AppendList;
@@ -61,7 +62,7 @@ const SUPERSEDED: u64 = 2;
 /// A stream's bytes. See the module.
 pub struct Tail {
     uid: u64,
-    space: u8,
+    slot: Slot,
     key_hash: u64,
     progress: Progress,
     first: AtomicU64,
@@ -83,11 +84,11 @@ pub struct Tail {
 }
 
 impl Tail {
-    /// An empty open stream of a name in `space`, in epoch `first_epoch`.
-    pub(super) fn new(uid: u64, first_epoch: u64, space: u8, key_hash: u64, shards: usize) -> Self {
+    /// An empty open stream of a name that counts in `slot`, in epoch `first_epoch`.
+    pub(super) fn new(uid: u64, first_epoch: u64, slot: Slot, key_hash: u64, shards: usize) -> Self {
         Tail {
             uid,
-            space,
+            slot,
             key_hash,
             progress: Progress::new(shards, 0, 0),
             first: AtomicU64::new(0),
@@ -114,9 +115,9 @@ impl Tail {
         self.key_hash
     }
 
-    /// The space of its name.
-    pub(super) fn space(&self) -> u8 {
-        self.space
+    /// Where it counts.
+    pub(super) fn slot(&self) -> Slot {
+        self.slot
     }
 
     /// Takes note of bytes that are in the tally now.

@@ -42,7 +42,8 @@ thread_local! {
 
 /// Small segments, so that rotation and exhaustion are near.
 pub fn options(shards: usize, durability: Durability) -> Options {
-    Options { shards, durability, sync_interval: Duration::from_millis(100), segment_size: 1 << 20 }
+    let sync_interval = Duration::from_millis(100);
+    Options { shards, durability, sync_interval, segment_size: 1 << 20, part_of: |_| 0 }
 }
 
 pub fn open(disk: &Arc<TestDisk>, dir: &Path, options: &Options) -> Result<Vec<ShardImage>, OpenError> {

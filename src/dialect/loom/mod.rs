@@ -45,11 +45,10 @@ use crate::config;
 use crate::net::http::exchange::{Exchange, Gone};
 use crate::net::http::server::Handler;
 use crate::observe::metrics::Dialect;
-use crate::service::stream::{Keeper, Keepers, Limits, Retention, Streams};
+use crate::service::stream::{Keeper, Keepers, Streams};
 use route::{Resource, Task};
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::time::Duration;
 
 /// What the configuration says about this dialect.
 #[derive(Clone, Debug)]
@@ -58,10 +57,6 @@ pub struct Settings {
     pub tokens: Vec<config::Secret>,
     /// What attached readers get when a producer vanishes.
     pub interrupted: config::Interrupted,
-    /// What bounds streams.
-    pub limits: Limits,
-    /// How long they are kept.
-    pub retention: Retention,
     /// Whose streams can be read here: our own, and those that others share.
     pub shown: Keepers,
 }
@@ -69,22 +64,8 @@ pub struct Settings {
 impl Settings {
     /// The part of the configuration that matters here. Streams of `shared` are seen by every dialect.
     pub fn of(config: &config::Loom, shared: Keepers) -> Self {
-        let some = |value: u64| Some(value).filter(|value| *value > 0);
-        let limits = Limits {
-            stream_bytes: some(config.max_stream_bytes.bytes()),
-            streams: some(config.max_streams),
-            bytes: some(config.quota.bytes()),
-        };
-        let retention = match config.enabled {
-            true => Retention {
-                age_max: Some(config.retention.max_age.into()).filter(|age: &Duration| !age.is_zero()),
-                bytes_max: some(config.retention.max_bytes.bytes()),
-            },
-            // A dialect that is not served deletes nothing.
-            false => Retention::default(),
-        };
         let (tokens, interrupted) = (config.tokens.clone(), config.interrupted);
-        Settings { tokens, interrupted, limits, retention, shown: shared.and(Keeper::Loom) }
+        Settings { tokens, interrupted, shown: shared.and(Keeper::Loom) }
     }
 }
 
@@ -97,15 +78,11 @@ pub struct Loom {
 impl Loom {
     /// Speaks over `streams`.
     pub fn new(streams: Rc<Streams>, settings: Settings) -> Self {
-        streams.set_limits(settings.limits);
-        streams.retain(settings.retention);
         Loom { streams, settings: RefCell::new(Rc::new(settings)) }
     }
 
     /// Takes other settings, from the next request on.
     pub fn reload(&self, settings: Settings) {
-        self.streams.set_limits(settings.limits);
-        self.streams.retain(settings.retention);
         self.settings.replace(Rc::new(settings));
     }
 

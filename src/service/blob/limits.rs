@@ -34,6 +34,6 @@ impl Blobs {
 
     /// The bytes of all blobs of all shards.
     pub fn bytes(&self) -> u64 {
-        self.store.tally().bytes(BODIES)
+        self.store.tally().bytes(BODIES, 0)
     }
 }

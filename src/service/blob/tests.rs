@@ -28,6 +28,7 @@ impl Fleet {
             durability,
             sync_interval: Duration::from_millis(20),
             segment_size: 4 << 20,
+            part_of: crate::service::owner::part_of,
         };
         let images = Store::open_all(&shared, Path::new("data"), &options).expect("the store opens");
         let world = World::new(seed, count, disk);

@@ -6,11 +6,11 @@
 //! Invariant: every desk is closed exactly once, by a seal or by letting go, and both run in tasks of the shard.
 //! Lives on: the producer's shard.
 
-use super::Streams;
 use super::id::Id;
 use super::limits::{Limit, ProduceError};
 use super::message::{Announced, Answer, Ask};
 use super::open::Opened;
+use super::{Keeper, Streams};
 use crate::runtime::gate::Pass;
 use crate::runtime::notify::{self, Notify};
 use crate::runtime::shard;
@@ -152,7 +152,7 @@ impl Producer {
         self.spill.clear();
         // A thousand quiet producers must not hold a thousand receives.
         self.spill.shrink_to(SMALL);
-        self.streams.note_growth();
+        self.streams.note_growth(Keeper::of(&self.desk.id));
         if let Some(limit) = self.over {
             return Err(limit.into());
         }
@@ -169,7 +169,8 @@ impl Producer {
         if self.failed.is_some() || self.over.is_some() {
             return;
         }
-        let total = self.streams.total_bytes() + (self.spill.len() - self.spilled) as u64;
+        let total =
+            self.streams.total_bytes(Keeper::of(&self.desk.id)) + (self.spill.len() - self.spilled) as u64;
         let (fitting, over) =
             self.streams.limits_of(&self.desk.id).fitting(self.position, total, bytes.len());
         self.over = over;
@@ -346,7 +347,7 @@ impl Streams {
         self.metrics.streams_open.dec();
         self.tell_let_go(&desk.id, desk.tail.uid(), desk.epoch);
         desk.changed.notify_all();
-        self.note_growth();
+        self.note_growth(Keeper::of(&desk.id));
     }
 }
 

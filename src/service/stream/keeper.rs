@@ -20,11 +20,18 @@ pub enum Keeper {
     Micro,
 }
 
+/// Something for each of them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Each<T>([T; Keeper::ALL.len()]);
+
 /// Some of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Keepers(u8);
 
 impl Keeper {
+    /// Every one, in the order of their numbers.
+    pub(super) const ALL: [Keeper; 4] = [Keeper::Loom, Keeper::Serpentine, Keeper::Ion, Keeper::Micro];
+
     /// Those whose ids begin with a prefix of their own.
     const PREFIXED: [Keeper; 3] = [Keeper::Serpentine, Keeper::Ion, Keeper::Micro];
 
@@ -40,8 +47,29 @@ impl Keeper {
 
     /// Whose `id` is.
     pub fn of(id: &Id) -> Self {
-        let is_of = |keeper: &Keeper| id.as_bytes().starts_with(keeper.prefix().as_bytes());
+        Self::of_bytes(id.as_bytes())
+    }
+
+    /// Whose the id of these bytes is.
+    pub fn of_bytes(id: &[u8]) -> Self {
+        let is_of = |keeper: &Keeper| id.starts_with(keeper.prefix().as_bytes());
         Self::PREFIXED.into_iter().find(is_of).unwrap_or(Keeper::Loom)
+    }
+}
+
+impl<T: Copy> Each<T> {
+    pub(super) fn of(&self, keeper: Keeper) -> T {
+        self.0[keeper as usize]
+    }
+
+    /// This, with `value` for `keeper`.
+    pub(super) fn with(mut self, keeper: Keeper, value: T) -> Self {
+        self.0[keeper as usize] = value;
+        self
+    }
+
+    pub(super) fn all(self) -> impl Iterator<Item = (Keeper, T)> {
+        Keeper::ALL.into_iter().zip(self.0)
     }
 }
 

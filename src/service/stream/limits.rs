@@ -1,8 +1,8 @@
 //! What the operator allows, and what is said to a producer who wants more.
 //!
 //! A limit is looked at before anything is made for a producer, and again with each piece that it brings; what fits is
-//! kept. The length of a stream and the number of streams are kept to exactly. What all streams have together may
-//! exceed its limit, because producers on other shards look at the same count at the same time, and because small
+//! kept. The length of a stream and the number of streams are kept to exactly. What all streams of a keeper have together
+//! may exceed its limit, because producers on other shards look at the same count at the same time, and because small
 //! pieces of one receive are counted when they are written together: by less than one receive, 256 KiB, for each
 //! producer that is at it.
 //!
@@ -15,14 +15,14 @@ use crate::service::owner::space;
 use crate::storage::StoreError;
 use std::fmt;
 
-/// What bounds streams. Nothing is no bound.
+/// What bounds the streams of one keeper. Nothing is no bound.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Limits {
     /// The longest stream, in bytes.
     pub stream_bytes: Option<u64>,
-    /// The most streams, of all shards together.
+    /// The most streams, on all shards together.
     pub streams: Option<u64>,
-    /// The most bytes that all streams of all shards may have together.
+    /// The most bytes that all streams on all shards may have together.
     pub bytes: Option<u64>,
 }
 
@@ -89,12 +89,12 @@ impl Limits {
 impl Streams {
     /// What bounds the stream `id`.
     pub(super) fn limits_of(&self, id: &Id) -> Limits {
-        if Keeper::of(id) == Keeper::Loom { self.limits.get() } else { Limits::default() }
+        self.limits.get().of(Keeper::of(id))
     }
 
-    /// The bytes of all streams of all shards.
-    pub(super) fn total_bytes(&self) -> u64 {
-        self.store.tally().bytes(space::STREAMS)
+    /// The bytes of all streams of `keeper` on all shards.
+    pub(super) fn total_bytes(&self, keeper: Keeper) -> u64 {
+        self.store.tally().bytes(space::STREAMS, keeper as u8)
     }
 
     /// Counts a producer that was refused or cut for want of room.

@@ -4,6 +4,7 @@
 //! Lives on: between shards, so everything here is `Send`.
 
 use super::id::Id;
+use super::keeper::Keeper;
 use super::list::{Page, Query};
 use super::open::{OpenError, Opened};
 use super::retain::{Old, Oldest, Reaped, Reason};
@@ -69,10 +70,10 @@ pub enum Ask {
         /// The appender's epoch.
         epoch: u64,
     },
-    /// To the first shard, not answered: all streams have too much together.
+    /// To the first shard, not answered: all streams of some keeper have too much together.
     Crowded,
-    /// To every owner: what of yours is oldest, until it has so many bytes?
-    Oldest(u64),
+    /// To every owner: what of this keeper's is oldest with you, until it has so many bytes?
+    Oldest(Keeper, u64),
     /// To the owner: take these if they stand as they did.
     Reap(Vec<Old>, Reason),
     /// Not answered: these streams moved, and readers on your shard wait for them.

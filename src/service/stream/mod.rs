@@ -30,6 +30,7 @@ mod tests;
 pub use append::Producer;
 pub use follow::{Follower, Look};
 pub use id::{BadId, Id};
+use keeper::Each;
 pub use keeper::{Keeper, Keepers};
 pub use limits::{Limit, Limits, ProduceError};
 pub use list::{Page, Query};
@@ -60,7 +61,7 @@ pub struct Streams {
     me: ShardId,
     store: Rc<Store>,
     metrics: Arc<ShardMetrics>,
-    limits: Cell<Limits>,
+    limits: Cell<Each<Limits>>,
     post: OnceCell<Rc<Post<Ask, Answer>>>,
     /// One pass per producer, until its stream is sealed.
     producing: Gate,
@@ -130,9 +131,9 @@ impl Streams {
         streams
     }
 
-    /// Takes other limits: for what is opened, and for what is received, from now on.
-    pub fn set_limits(&self, limits: Limits) {
-        self.limits.set(limits);
+    /// Takes other limits for the streams of `keeper`: for what is opened, and for what is received, from now on.
+    pub fn set_limits(&self, keeper: Keeper, limits: Limits) {
+        self.limits.set(self.limits.get().with(keeper, limits));
     }
 
     /// Ends the spies: they would go on for ever, and nothing waits for an end of theirs.
@@ -204,9 +205,8 @@ impl Streams {
             },
             Ask::LetGo { uid, epoch } => self.appenders.remove(uid, from, epoch),
             Ask::Crowded => self.note_crowded(),
-            Ask::Oldest(bytes) => {
-                self.reply(reply, async move |streams| Answer::Oldest(streams.oldest_owned(bytes).await))
-            }
+            Ask::Oldest(keeper, bytes) => self
+                .reply(reply, async move |streams| Answer::Oldest(streams.oldest_owned(keeper, bytes).await)),
             Ask::Reap(chosen, reason) => {
                 self.reply(reply, async move |streams| Answer::Reaped(streams.reap(chosen, reason).await))
             }

@@ -8,7 +8,7 @@ use super::append::Producer;
 use super::id::Id;
 use super::limits::{Limit, ProduceError};
 use super::message::{Answer, Ask};
-use super::{Streams, ask};
+use super::{Keeper, Streams, ask};
 use crate::runtime::{ShardId, gate::Pass, notify, shard};
 use crate::storage::{Entry, LogId, State, StoreError, Tail, Ticket};
 use bytes::Bytes;
@@ -182,12 +182,12 @@ impl Streams {
         offset: Option<u64>,
         announced: Option<u64>,
     ) -> Result<Producer, OpenError> {
-        let limits = self.limits_of(&id);
+        let (limits, total) = (self.limits_of(&id), self.total_bytes(Keeper::of(&id)));
         let admitted = limits.admit_body(offset.unwrap_or(0), announced).and_then(|()| match offset {
             // What only ends a stream takes no room; and some of what is sent again is there already.
             Some(_) if announced == Some(0) => Ok(()),
-            Some(_) => limits.admit_more(self.total_bytes(), None),
-            None => limits.admit_more(self.total_bytes(), announced),
+            Some(_) => limits.admit_more(total, None),
+            None => limits.admit_more(total, announced),
         });
         let opened = match admitted {
             Ok(()) => self.open_in_task(id, question, offset).await,

@@ -1,4 +1,5 @@
-//! Retention: what is too old goes, and the oldest when all together are too much.
+//! Retention: what is too old goes, and the oldest when all together are too much. Each keeper has a rule of its own,
+//! which its own streams alone are counted for and go by.
 //!
 //! A stream that has ended goes whole, as if somebody had asked for its deletion, and is as old as its end. One that is
 //! open loses its beginning by whole runs, each as old as its last byte; the run that is being filled stays. After a
@@ -21,7 +22,7 @@
 use super::id::Id;
 use super::list::Walk;
 use super::message::{Answer, Ask};
-use super::{Keeper, Streams, ask};
+use super::{Each, Keeper, Streams, ask};
 use crate::runtime::notify::{self, Notify};
 use crate::runtime::{Moment, ShardId, shard, timer};
 use crate::service::owner;
@@ -32,12 +33,12 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::rc::Rc;
 use std::time::Duration;
 
-/// How long streams are kept. Nothing is for ever.
+/// How long the streams of one keeper are kept. Nothing is for ever.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Retention {
     /// A stream that ended longer ago goes, and what was written longer ago to one that is open.
     pub age_max: Option<Duration>,
-    /// When all streams of all shards have more bytes together, the oldest go.
+    /// When all its streams on all shards have more bytes together, the oldest go.
     pub bytes_max: Option<u64>,
 }
 
@@ -84,7 +85,7 @@ pub struct Reaped {
 pub enum Reason {
     /// It is too old.
     Age,
-    /// All streams have too much together.
+    /// All streams of their keeper have too much together.
     Bytes,
 }
 
@@ -106,7 +107,7 @@ const FIRST: ShardId = ShardId(0);
 /// A shard's part in retention.
 #[derive(Default)]
 pub(super) struct Reaper {
-    retention: Cell<Retention>,
+    rules: Cell<Each<Retention>>,
     closed: Cell<bool>,
     /// Told when either of these changed.
     changed: Notify,
@@ -126,9 +127,10 @@ impl Reaper {
 }
 
 impl Streams {
-    /// Keeps streams as long as `retention` says, from now on.
-    pub fn retain(&self, retention: Retention) {
-        if self.reaper.retention.replace(retention) != retention {
+    /// Keeps the streams of `keeper` as long as `retention` says, from now on.
+    pub fn retain(&self, keeper: Keeper, retention: Retention) {
+        let rules = self.reaper.rules.get().with(keeper, retention);
+        if self.reaper.rules.replace(rules) != rules {
             self.reaper.wake();
         }
     }
@@ -139,11 +141,11 @@ impl Streams {
         self.reaper.wake();
     }
 
-    /// To be called when there are more bytes, or more of them could go. Tells the first shard if there is too much:
-    /// at most once per [`STEP`], because the first shard looks again that long after it heard.
-    pub(super) fn note_growth(&self) {
-        let Some(max) = self.reaper.retention.get().bytes_max else { return };
-        if self.total_bytes() <= max {
+    /// To be called when `keeper` has more bytes, or more of them could go. Tells the first shard if that is too much:
+    /// at most once per [`STEP`], because the first shard looks again that long after it heard, at every keeper.
+    pub(super) fn note_growth(&self, keeper: Keeper) {
+        let Some(max) = self.reaper.rules.get().of(keeper).bytes_max else { return };
+        if self.total_bytes(keeper) <= max {
             return;
         }
         let now = shard::now();
@@ -161,37 +163,39 @@ impl Streams {
 
     /// Starts what looks after this shard's streams and, on the first shard, after the sum of all.
     pub(super) fn start_reapers(self: &Rc<Self>) {
-        shard::spawn("reap by age", self.clone().reap_by_age());
+        for keeper in Keeper::ALL {
+            shard::spawn("reap by age", self.clone().reap_by_age(keeper));
+        }
         if self.me == FIRST {
             shard::spawn("reap by bytes", self.clone().reap_by_bytes());
         }
     }
 
-    async fn reap_by_age(self: Rc<Self>) {
+    async fn reap_by_age(self: Rc<Self>, keeper: Keeper) {
         loop {
             let changed = self.reaper.changed.wait();
             if self.reaper.closed.get() {
                 return;
             }
-            match self.reaper.retention.get().age_max {
+            match self.reaper.rules.get().of(keeper).age_max {
                 None => changed.await,
                 Some(age_max) => {
-                    let rest = self.reap_aged(age_max).await;
+                    let rest = self.reap_aged(keeper, age_max).await;
                     timer::until(shard::now() + rest, changed).await;
                 }
             }
         }
     }
 
-    /// Takes what is older than `age_max`, and returns how long nothing else will be due.
-    async fn reap_aged(self: &Rc<Self>, age_max: Duration) -> Duration {
+    /// Takes what of `keeper` is older than `age_max`, and returns how long nothing else of it will be due.
+    async fn reap_aged(self: &Rc<Self>, keeper: Keeper, age_max: Duration) -> Duration {
         let age_ms_max = u64::try_from(age_max.as_millis()).unwrap_or(u64::MAX);
         let mut next_ms = now_ms().saturating_add(age_ms_max);
         let (mut due, mut looked) = (Vec::new(), 0);
-        let mut names = Walk::new(self, Bytes::new(), None);
+        let mut names = self.walk_of(keeper);
         while let Some(entry) = names.next().await {
             looked += 1;
-            if is_kept(&entry) {
+            if keeper_of(&entry) != keeper {
                 continue;
             }
             let (old, rest_due_ms) = aged(&entry, age_ms_max);
@@ -214,25 +218,30 @@ impl Streams {
             if self.reaper.closed.get() {
                 return;
             }
-            let max = self.reaper.retention.get().bytes_max;
-            let Some(max) = max.filter(|max| self.total_bytes() > *max) else {
+            let over = self.over();
+            if over.is_empty() {
                 // Whoever told us says nothing more for a while, whatever it receives.
                 match self.reaper.heard.take() {
                     Some(heard) => drop(timer::until(heard + STEP, changed).await),
                     None => crowded.await,
                 }
                 continue;
-            };
-            let reaped = match self.reap_excess(max).await {
-                Ok(reaped) => reaped,
-                Err(error) => {
-                    tell_trouble(&error);
-                    Reaped::default()
+            }
+            let (mut is_fruitless, mut goes_on) = (true, false);
+            for (keeper, max) in over {
+                match self.reap_excess(keeper, max).await {
+                    Ok(Reaped { bytes: 0, .. }) => {}
+                    Ok(_) => {
+                        is_fruitless = false;
+                        goes_on |= self.total_bytes(keeper) > max;
+                    }
+                    Err(error) => tell_trouble(&error),
                 }
-            };
-            let is_fruitless = reaped.bytes == 0;
-            if is_fruitless || self.total_bytes() <= max {
-                let names = self.store.tally().names(owner::space::STREAMS);
+            }
+            if !goes_on {
+                let tally = self.store.tally();
+                let names = Keeper::ALL.map(|keeper| tally.names(owner::space::STREAMS, keeper as u8));
+                let names: u64 = names.iter().sum();
                 let looked = u32::try_from(names).unwrap_or(u32::MAX);
                 timer::until(shard::now() + STEP + STEP_PER_NAME * looked, changed).await;
             }
@@ -242,12 +251,20 @@ impl Streams {
         }
     }
 
-    /// Has the oldest taken until no more than `bytes_max` are left of all, or nothing that may go.
-    async fn reap_excess(&self, bytes_max: u64) -> Result<Reaped, StoreError> {
-        let excess = self.total_bytes().saturating_sub(bytes_max);
+    /// Who has more than may be, and how much may be.
+    fn over(&self) -> Vec<(Keeper, u64)> {
+        let rules = self.reaper.rules.get().all();
+        let bounds = rules.filter_map(|(keeper, rule)| Some((keeper, rule.bytes_max?)));
+        bounds.filter(|(keeper, max)| self.total_bytes(*keeper) > *max).collect()
+    }
+
+    /// Has the oldest of `keeper` taken until no more than `bytes_max` are left, or nothing that may go.
+    async fn reap_excess(&self, keeper: Keeper, bytes_max: u64) -> Result<Reaped, StoreError> {
+        let excess = self.total_bytes(keeper).saturating_sub(bytes_max);
         let mut parts = Vec::new();
         for owner in shard::current().all() {
-            let part: Result<Oldest, StoreError> = ask!(self, owner, Ask::Oldest(excess), Answer::Oldest);
+            let part: Result<Oldest, StoreError> =
+                ask!(self, owner, Ask::Oldest(keeper, excess), Answer::Oldest);
             parts.push(part?);
         }
         let mut by_owner: BTreeMap<ShardId, Vec<Old>> = BTreeMap::new();
@@ -269,17 +286,26 @@ impl Streams {
 
 /// For every owner.
 impl Streams {
-    /// What is oldest here, until it has `bytes` bytes together.
-    pub(super) async fn oldest_owned(self: Rc<Self>, bytes: u64) -> Result<Oldest, StoreError> {
+    /// What of `keeper` is oldest here, until it has `bytes` bytes together.
+    pub(super) async fn oldest_owned(
+        self: Rc<Self>,
+        keeper: Keeper,
+        bytes: u64,
+    ) -> Result<Oldest, StoreError> {
         let mut oldest = Heap { all: BinaryHeap::new(), sum: 0, has_more: false, wanted: bytes };
-        let mut names = Walk::new(&self, Bytes::new(), None);
+        let mut names = self.walk_of(keeper);
         while let Some(entry) = names.next().await {
             // Without bytes it is too much of nothing.
-            if entry.tail.stored() > 0 && !is_kept(&entry) {
+            if entry.tail.stored() > 0 && keeper_of(&entry) == keeper {
                 oldest.offer_all(&entry);
             }
         }
         Ok(Oldest { all: oldest.all.into_sorted_vec(), has_more: oldest.has_more })
+    }
+
+    /// Over the streams of `keeper`; over all where that is nothing that their ids say.
+    fn walk_of(&self, keeper: Keeper) -> Walk<'_> {
+        Walk::new(self, Bytes::from_static(keeper.prefix().as_bytes()), None)
     }
 
     /// Takes these as far as they stand as they did. Resolves once their space is dead.
@@ -453,9 +479,8 @@ fn aged(entry: &Entry, age_ms_max: u64) -> (Option<Old>, u64) {
     (old, rest_due_ms.max(now.saturating_add(age_ms_max / LOOKS_PER_AGE)))
 }
 
-/// Events of modules stay, whatever is said of other streams.
-fn is_kept(entry: &Entry) -> bool {
-    Keeper::of(&Id::of_key(entry.key())) == Keeper::Ion
+fn keeper_of(entry: &Entry) -> Keeper {
+    Keeper::of_bytes(entry.key().bytes)
 }
 
 fn has_ended(entry: &Entry) -> bool {

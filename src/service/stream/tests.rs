@@ -31,6 +31,7 @@ impl Fleet {
             durability: Durability::Sync,
             sync_interval: Duration::from_millis(100),
             segment_size: 4 << 20,
+            part_of: crate::service::owner::part_of,
         };
         let images = Store::open_all(&shared, Path::new("data"), &options).expect("the store opens");
         let world = World::new(seed, SHARDS, disk);
@@ -48,7 +49,7 @@ impl Fleet {
 
     /// The same limits everywhere.
     fn limit(&self, limits: Limits) {
-        self.shards.iter().for_each(|shard| shard.set_limits(limits));
+        self.shards.iter().for_each(|shard| shard.set_limits(Keeper::Loom, limits));
     }
 
     /// Runs `work` on a shard to its end.
@@ -268,7 +269,7 @@ fn never_are_there_more_streams_than_are_allowed() {
         let fleet = Fleet::new(seed);
         let max = 1 + fleet.world.chance().below(6);
         fleet.limit(Limits { streams: Some(max), ..Limits::default() });
-        let tally = || fleet.shards[0].store.tally().names(crate::service::owner::space::STREAMS);
+        let tally = || fleet.shards[0].store.tally().names(crate::service::owner::space::STREAMS, 0);
         for round in 0..4 {
             let before = tally();
             let outcomes = Rc::new(RefCell::new(Vec::new()));
@@ -315,7 +316,7 @@ fn a_quota_stops_producers_at_it_and_deletions_let_them_go_on() {
         let fleet = Fleet::new(seed);
         let quota = 1 + fleet.world.chance().below(900_000);
         fleet.limit(Limits { bytes: Some(quota), ..Limits::default() });
-        let total = || fleet.shards[0].total_bytes();
+        let total = || fleet.shards[0].total_bytes(Keeper::Loom);
         let producers = 1 + fleet.world.chance().below(6) as usize;
         let ended = Rc::new(Cell::new(0));
         for number in 0..producers {
@@ -767,7 +768,7 @@ fn whatever_is_done_from_anywhere_is_what_a_map_would_say() {
         }
         let (tally, space) = (fleet.shards[0].store.tally(), crate::service::owner::space::STREAMS);
         let bytes: usize = model.values().map(|expected| expected.bytes.len()).sum();
-        assert_eq!((tally.names(space), tally.bytes(space)), (model.len() as u64, bytes as u64));
+        assert_eq!((tally.names(space, 0), tally.bytes(space, 0)), (model.len() as u64, bytes as u64));
         let open = model.values().filter(|expected| expected.producer.is_some()).count();
         let counted: i64 = fleet.shards.iter().map(|shard| shard.metrics.streams_open.value()).sum();
         assert_eq!(counted, open as i64, "every producer that left was counted out");

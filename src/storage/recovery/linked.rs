@@ -41,7 +41,7 @@ pub fn settle_links(facts: &mut Facts, owned: &mut Owned, tally: &Tally) {
         // Most are like that. What is not is looked at like everything else.
         match ready.make(owned, &mut bodies) {
             Ok(link) => {
-                tally.take_name(link.key().space, u64::MAX);
+                tally.take_name(tally.slot(link.key()), u64::MAX);
                 owned.links[owner_of(link.key().hash(), shards).index()].push(link);
             }
             Err(ready) => {
@@ -83,7 +83,7 @@ pub fn settle_links(facts: &mut Facts, owned: &mut Owned, tally: &Tally) {
             owned.damaged[owner].insert(key_hash);
             owned.bodiless.push(key.clone());
         }
-        tally.take_name(key.space, u64::MAX);
+        tally.take_name(tally.slot(key.as_ref()), u64::MAX);
         let link = make(link, owned, &mut bodies);
         owned.links[owner].push(link);
     }

@@ -15,7 +15,7 @@ use super::super::journal::snapshot::{Piece, Runs, Snapshot};
 use super::super::names::{Entry, Stream};
 use super::super::placement::{KeyRef, owner_of};
 use super::super::tail::{Placed, Tail};
-use super::super::tally::Tally;
+use super::super::tally::{Slot, Tally};
 use super::finding::{Finding, LostRecords};
 use super::linked::ReadyLink;
 use super::replay::{Facts, Whole, Written, checked_header};
@@ -40,7 +40,7 @@ pub fn read(
     tally: &Tally,
     facts: &mut Facts,
 ) -> Result<Vec<Vec<Entry>>, OpenError> {
-    let reader = Reader { disk, place, manifest, segments, shards, facts };
+    let reader = Reader { disk, place, manifest, segments, shards, tally, facts };
     let records: u64 = manifest.parts.iter().flat_map(|part| &part.chunks).map(|chunk| chunk.1).sum();
     let read: Vec<Result<Rest, OpenError>> = if records < WORTH_THREADS {
         manifest.parts.iter().map(|part| reader.part(part)).collect()
@@ -59,7 +59,7 @@ pub fn read(
             // Most owners have one part's names.
             if all.is_empty() { *all = some } else { all.extend(some) }
         }
-        rest.counts.into_iter().for_each(|(space, (names, bytes))| tally.count_all(space, names, bytes));
+        rest.counts.into_iter().for_each(|(slot, (names, bytes))| tally.count_all(slot, names, bytes));
         facts.epoch_max = facts.epoch_max.max(rest.epoch_max);
         facts.ready.extend(rest.links);
         rest.records.into_iter().for_each(|(at, key_hash, record)| facts.learn_part(at, key_hash, record));
@@ -86,6 +86,7 @@ struct Reader<'a> {
     manifest: &'a Manifest,
     segments: &'a Segments,
     shards: usize,
+    tally: &'a Tally,
     facts: &'a Facts,
 }
 
@@ -100,8 +101,8 @@ struct Rest {
     epoch_max: u64,
     /// When the stream ended that comes next.
     ended: Option<Record<'static>>,
-    /// Names and bytes of the entries by space.
-    counts: BTreeMap<u8, (u64, u64)>,
+    /// Names and bytes of the entries by where they count.
+    counts: BTreeMap<Slot, (u64, u64)>,
 }
 
 impl Reader<'_> {
@@ -210,7 +211,7 @@ impl Reader<'_> {
             {
                 let stored = entry.tail.stored();
                 entry.tail.note_counted(stored);
-                let (names, bytes) = rest.counts.entry(snapshot.space).or_default();
+                let (names, bytes) = rest.counts.entry(entry.tail.slot()).or_default();
                 *names += 1;
                 *bytes += stored;
                 rest.entries[owner_of(key_hash, self.shards).index()].push(entry);
@@ -230,7 +231,8 @@ impl Reader<'_> {
         if (uid, epoch) != (snapshot.uid, snapshot.epoch) {
             return None;
         }
-        let tail = Tail::new(snapshot.uid, snapshot.first_epoch, snapshot.space, key_hash, self.shards);
+        let slot = self.tally.slot(KeyRef { space: snapshot.space, bytes: &snapshot.key });
+        let tail = Tail::new(snapshot.uid, snapshot.first_epoch, slot, key_hash, self.shards);
         // Looked at whole before anything is claimed.
         let mut len = snapshot.start;
         for piece in snapshot.runs.iter() {

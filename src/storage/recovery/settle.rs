@@ -9,6 +9,7 @@ use super::super::extent::LogId;
 use super::super::journal::record::Mark;
 use super::super::placement::Key;
 use super::super::tail::{End, Placed, Tail};
+use super::super::tally::Slot;
 use super::super::window::checksums;
 use super::replay::{Facts, MarkFact, Rank};
 use std::collections::{BTreeMap, HashMap};
@@ -66,14 +67,21 @@ pub enum Loss {
     Runs,
 }
 
-/// Puts the stream `uid` together.
-pub fn settle(facts: &mut Facts, segments: &Segments, uid: u64, key: &Key, shards: usize) -> Settled {
+/// Puts the stream `uid` together, which counts in `slot`.
+pub fn settle(
+    facts: &mut Facts,
+    segments: &Segments,
+    uid: u64,
+    key: &Key,
+    slot: Slot,
+    shards: usize,
+) -> Settled {
     let key_hash = key.hash();
     let marks = facts.marks.remove(&uid).unwrap_or_default();
     let mut epochs = facts.epochs.remove(&uid).unwrap_or_default();
     let first_epoch = facts.first_epochs.remove(&uid).unwrap_or(1);
     epochs.insert(first_epoch, 0);
-    let tail = Arc::new(Tail::new(uid, first_epoch, key.space, key_hash, shards));
+    let tail = Arc::new(Tail::new(uid, first_epoch, slot, key_hash, shards));
     let mut settled = Settled {
         tail: tail.clone(),
         raised: None,
