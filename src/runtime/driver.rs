@@ -27,8 +27,9 @@ use std::io;
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, OnceLock};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
@@ -117,6 +118,9 @@ where
     }
     let (beats, yields) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let heart = HeartParts { every: tuning.heartbeat, beats: beats.clone(), yields: yields.clone() };
+    let (report, reports) = channel();
+    let all_stand = Arc::new(OnceLock::new());
+    let may_run = all_stand.clone();
     let threads = pool
         .on_all_shards(move || async move {
             let id = ShardId(next_id.fetch_add(1, Ordering::Relaxed));
@@ -130,10 +134,33 @@ where
                 disk,
                 unpark: Box::new(move || waker.nudge()),
             };
-            run_shard(parts, eventfds[id.index()].clone(), unpark, heart, move || main(id, shared)).await;
+            let (ring, outcome) = match Ring::install(eventfds[id.index()].clone()) {
+                Ok(ring) => (Some(ring), Ok(())),
+                Err(error) => (None, Err(error)),
+            };
+            // Nobody listens any more: then nothing is started either.
+            let _ = report.send(outcome);
+            drop(report);
+            // Blocks: nothing runs here yet, and nothing may while another shard could still be without a ring.
+            match ring {
+                Some(ring) if *may_run.wait() => {
+                    run_shard(parts, ring, unpark, heart, move || main(id, shared)).await;
+                }
+                _ => Ring::uninstall(),
+            }
         })
         .map_err(|error| StartError::Io(io::Error::other(error.to_string())))?;
-    Ok(Running { threads, unparks, beats, yields })
+    // Ends once every thread has reported or is gone: one whose executor glommio could not set up says nothing.
+    let outcomes: Vec<io::Result<()>> = reports.iter().collect();
+    let stand = outcomes.len() == count && outcomes.iter().all(Result::is_ok);
+    let _ = all_stand.set(stand);
+    if stand {
+        return Ok(Running { threads, unparks, beats, yields });
+    }
+    let of_executors = threads.join_all().into_iter().filter_map(Result::err).map(io::Error::from);
+    let error = outcomes.into_iter().filter_map(Result::err).chain(of_executors).next();
+    let error = error.unwrap_or_else(|| io::Error::other("a thread ended without a word"));
+    Err(StartError::Refused(Refused::no_ring(error)))
 }
 
 /// Why the shards did not start.
@@ -243,12 +270,11 @@ fn placement(cpus: &[usize], count: usize) -> Result<PoolPlacement, StartError> 
 
 async fn run_shard(
     parts: Parts,
-    wake: Arc<OwnedFd>,
+    ring: Rc<Ring>,
     park: Arc<Unpark>,
     heart: HeartParts,
     main: impl FnOnce() -> Main,
 ) {
-    let ring = Ring::install(wake).expect("the ring was tried before shards were started");
     let shard = Shard::new(parts);
     shard::enter(Some(shard.clone()));
     let finished = Rc::new(Cell::new(false));

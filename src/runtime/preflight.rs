@@ -16,6 +16,8 @@ pub enum Refused {
     OldUring(io::Error),
     /// RLIMIT_MEMLOCK is this many bytes.
     Memlock(u64),
+    /// A shard's ring could not be set up, while RLIMIT_MEMLOCK is this many bytes.
+    NoRing(io::Error, u64),
     /// The affinity mask or the CPU topology cannot be read.
     Cpus(String),
 }
@@ -37,6 +39,11 @@ pub enum Blocker {
 const MEMLOCK_MIN: u64 = 512 * 1024;
 
 impl Refused {
+    /// That the ring of a shard could not be set up.
+    pub fn no_ring(error: io::Error) -> Self {
+        Refused::NoRing(error, getrlimit(Resource::Memlock).current.unwrap_or(u64::MAX))
+    }
+
     /// What was found, as a clause.
     pub fn found(&self) -> String {
         match self {
@@ -52,6 +59,10 @@ impl Refused {
             Refused::OldUring(error) => format!("this kernel's io_uring is too old ({error})"),
             Refused::Memlock(bytes) => {
                 format!("RLIMIT_MEMLOCK is {bytes} bytes and io_uring needs at least {MEMLOCK_MIN}")
+            }
+            Refused::NoRing(error, bytes) => {
+                let limit = if *bytes == u64::MAX { "not set".into() } else { format!("{bytes} bytes") };
+                format!("the io_uring of a shard cannot be set up ({error}; RLIMIT_MEMLOCK is {limit})")
             }
             Refused::Cpus(why) => format!("the processors to run on cannot be read: {why}"),
         }
@@ -71,7 +82,16 @@ impl Refused {
                  (docker: --security-opt seccomp=unconfined), on the host set sysctl kernel.io_uring_disabled=0"
             }
             Refused::OldUring(_) => "millpond needs Linux 6.1 or later",
-            Refused::Memlock(_) => {
+            Refused::NoRing(error, _)
+                if matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE)) =>
+            {
+                "raise the limit of open files with ulimit -n 65536, LimitNOFILE=65536 in the unit file, or --ulimit \
+                 nofile=65536 for a container"
+            }
+            Refused::NoRing(error, _) if error.kind() != io::ErrorKind::OutOfMemory => {
+                "start fewer shards, with shards = 1 or --shards 1"
+            }
+            Refused::Memlock(_) | Refused::NoRing(..) => {
                 "raise it with ulimit -l 8192, LimitMEMLOCK=8M in the unit file, or --ulimit memlock=8388608 for a container"
             }
             Refused::Cpus(_) => "allow this process to read its affinity mask with sched_getaffinity",
@@ -98,6 +118,9 @@ pub fn check() -> Result<(), Refused> {
 /// Checks that rings of our kind can be made.
 pub fn uring() -> Result<(), Refused> {
     io_uring::IoUring::new(2).map_err(|error| {
+        if error.kind() == io::ErrorKind::OutOfMemory {
+            return Refused::no_ring(error);
+        }
         let blocker = blocker(
             error.raw_os_error(),
             &std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default(),
