@@ -1,9 +1,9 @@
 //! A real containerd and runc behind kind 0, driven by its own client through the daemon; real containers' output
-//! through kind 1. Everything is private to the test: directories, socket, image.
+//! through kinds 1 and 65. Everything is private to the test: directories, socket, image.
 
 mod common;
 
-use common::serpentine::{LONG, MAGIC, ask, exactly, rest};
+use common::serpentine::{LONG, MAGIC, ask, demux, exactly, frames, rest};
 use common::{Daemon, Setup, bytes_of, eventually, sha256};
 use std::fs;
 use std::io::{Read, Write};
@@ -203,6 +203,7 @@ fn containers_run_through_the_daemon_and_their_output_arrives() {
     output_is_exact_and_so_is_the_status(&world);
     containers_are_executed_in_and_killed_and_events_tell(&world);
     a_client_that_crashes_leaves_the_container_running(&world);
+    a_container_of_runc_has_its_streams_apart(&world);
     assert_eq!(fs::read_dir(world.at("f")).expect("there").count(), 0, "a FIFO stays behind");
 }
 
@@ -300,4 +301,38 @@ fn a_client_that_crashes_leaves_the_container_running(world: &World) {
     let expected: String = (1..=300_000).map(|number| format!("{number}\n")).collect();
     assert_eq!(String::from_utf8_lossy(&kept.body), format!("up\n{expected}"));
     world.daemon.wait_metric("millpond_outputs_open", |open| open == 0.0);
+}
+
+/// `ctr` gives one path for both streams; runc hands on what it has.
+fn a_container_of_runc_has_its_streams_apart(world: &World) {
+    let mut stream = ask(world.daemon.serpentine(), 65);
+    let paths = [(); 2].map(|()| {
+        let len = exactly(&mut stream, 1)[0];
+        String::from_utf8(exactly(&mut stream, len.into())).expect("text")
+    });
+    let bundle = world.at("bundle");
+    fs::create_dir_all(&bundle).expect("a directory");
+    run(Command::new("runc").arg("spec").current_dir(&bundle));
+    let config = fs::read(bundle.join("config.json")).expect("runc wrote it");
+    let mut config: serde_json::Value = serde_json::from_slice(&config).expect("JSON");
+    config["root"]["path"] = world.at("rootfs").to_str().expect("text").into();
+    config["process"]["terminal"] = false.into();
+    let script = "seq 50000; seq 7 >&2; printf end; printf '\\377' >&2; exit 3";
+    config["process"]["args"] = ["/bin/sh", "-c", script].into();
+    fs::write(bundle.join("config.json"), config.to_string()).expect("written");
+    let fifo = |path: &String| fs::OpenOptions::new().write(true).open(path).expect("the FIFO is read");
+    let mut container = Command::new("runc");
+    container.arg("--root").arg(world.at("runc")).args(["run", "apart"]).current_dir(&bundle);
+    container.stdin(Stdio::null()).stdout(fifo(&paths[0])).stderr(fifo(&paths[1]));
+    let status = container.status().expect("runc comes with containerd");
+    // It has write ends of its own.
+    drop(container);
+    assert_eq!(status.code(), Some(3));
+    let received = frames(&rest(stream).expect("an end"));
+    let lines = |last: u32| (1..=last).map(|number| format!("{number}\n")).collect::<String>();
+    let (out, err) = demux(&received);
+    assert_eq!(String::from_utf8(out).expect("text"), lines(50_000) + "end");
+    assert_eq!(err, [lines(7).as_bytes(), &[0xff]].concat());
+    let end = received.last().expect("frames").end();
+    assert_eq!((end.1, end.3), (15, 1), "seven lines and a byte, and the client was there");
 }

@@ -79,8 +79,8 @@ shard_metrics! {
     outputs_open: Gauge,
     /// FIFOs that the start found and reads on.
     outputs_adopted: Counter,
-    /// Bytes that processes wrote into FIFOs.
-    output_bytes: Counter,
+    /// Bytes that processes wrote into FIFOs, by stream; `both` where they share one.
+    output_bytes: ByChannel<Counter>,
     /// Bytes of output that a slow client did not get, or that the store did not take.
     output_dropped_bytes: Counter,
     /// Time that a writer had to wait for a slow client.
@@ -189,6 +189,8 @@ pub type ByDialect<K> = By<Dialect, K, { Dialect::NAMES.len() }>;
 pub type ByClass<K> = By<Class, K, { Class::NAMES.len() }>;
 /// A metric once per bound on what is stored.
 pub type ByBound<K> = By<Bound, K, { Bound::NAMES.len() }>;
+/// A metric once per stream of a process.
+pub type ByChannel<K> = By<Channel, K, { Channel::NAMES.len() }>;
 /// A metric once per kind of segment file.
 pub type ByFile<K> = By<File, K, { File::NAMES.len() }>;
 
@@ -296,6 +298,18 @@ label! {
         Micro = "micro",
         /// Health and metrics.
         Admin = "admin",
+    }
+}
+
+label! {
+    /// What a process writes to.
+    Channel as "stream" {
+        /// Standard output and standard error in one.
+        Both = "both",
+        /// Standard output.
+        Stdout = "stdout",
+        /// Standard error.
+        Stderr = "stderr",
     }
 }
 

@@ -28,7 +28,7 @@ use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, OnceLock};
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -118,7 +118,7 @@ where
     }
     let (beats, yields) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let heart = HeartParts { every: tuning.heartbeat, beats: beats.clone(), yields: yields.clone() };
-    let (report, reports) = channel();
+    let (report, reports) = sync_channel(count);
     let all_stand = Arc::new(OnceLock::new());
     let may_run = all_stand.clone();
     let threads = pool

@@ -84,3 +84,73 @@ pub fn echo(mut stream: UnixStream) {
     }
     let _ = stream.shutdown(Shutdown::Write);
 }
+
+/// A frame of kind 65, as its table has it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Frame {
+    /// 1 standard output, 2 standard error, 3 the daemon.
+    pub source: u8,
+    pub flags: u8,
+    pub at_ns: u64,
+    pub bytes: Vec<u8>,
+}
+
+impl Frame {
+    pub fn is_partial(&self) -> bool {
+        self.flags & 1 != 0
+    }
+
+    pub fn is_end(&self) -> bool {
+        self.flags & 4 != 0
+    }
+
+    /// Bytes of stdout and stderr, and those of frames left out.
+    #[track_caller]
+    pub fn totals(&self) -> (u64, u64, u64) {
+        assert_eq!(self.source, 3, "{self:?}");
+        let number = |at: usize| u64::from_be_bytes(self.bytes[at..at + 8].try_into().expect("eight bytes"));
+        (number(0), number(8), number(16))
+    }
+
+    /// The same and why it ended; only the last frame says that.
+    #[track_caller]
+    pub fn end(&self) -> (u64, u64, u64, u8) {
+        assert!(self.source == 3 && self.is_end() && self.bytes.len() == 25, "{self:?}");
+        let (out, err, left_out) = self.totals();
+        (out, err, left_out, self.bytes[24])
+    }
+
+    /// How much is missing here.
+    pub fn gap(&self) -> Option<u64> {
+        let is_gap = self.source == 3 && self.flags & 2 != 0;
+        is_gap.then(|| u64::from_be_bytes(self.bytes[..].try_into().expect("eight bytes")))
+    }
+}
+
+/// The frames that these bytes are; anything else fails the test.
+#[track_caller]
+pub fn frames(mut bytes: &[u8]) -> Vec<Frame> {
+    let mut frames = Vec::new();
+    while let [source, rest @ ..] = bytes {
+        if *source == 0 {
+            bytes = rest;
+            continue;
+        }
+        let (head, rest) = bytes.split_at(14);
+        let at_ns = u64::from_be_bytes(head[2..10].try_into().expect("eight bytes"));
+        let len = u32::from_be_bytes(head[10..].try_into().expect("four bytes")) as usize;
+        assert!(*source <= 3 && head[1] < 8 && len <= rest.len(), "no frame behind {} others", frames.len());
+        frames.push(Frame { source: *source, flags: head[1], at_ns, bytes: rest[..len].to_vec() });
+        bytes = &rest[len..];
+    }
+    frames
+}
+
+/// What they have of standard output and of standard error.
+pub fn demux(frames: &[Frame]) -> (Vec<u8>, Vec<u8>) {
+    let of = |source: u8| {
+        let frames = frames.iter().filter(move |frame| frame.source == source);
+        frames.flat_map(|frame| frame.bytes.iter().copied()).collect()
+    };
+    (of(1), of(2))
+}

@@ -3,7 +3,7 @@
 //! Lives on: the reader's shard.
 
 use super::select::{Plan, Wish, plan};
-use super::{Loom, answer, param};
+use super::{Loom, answer, param, view};
 use crate::config::Interrupted;
 use crate::net::http::exchange::{Exchange, Framing, Gone};
 use crate::net::http::range::parse_range;
@@ -17,8 +17,9 @@ pub async fn consume(loom: &Loom, exchange: &mut Exchange, segment: String) -> R
     if segment.is_empty() {
         return answer::unknown_stream(exchange, "").await;
     }
-    let request = param::id(&segment).and_then(|id| Ok((id, Request::of(exchange.head())?)));
-    let (id, request) = match request {
+    let head = exchange.head();
+    let request = param::id(&segment).and_then(|id| Ok((id, Request::of(head)?, view::Wish::of(head)?)));
+    let (id, request, viewed) = match request {
         Ok(request) => request,
         Err(sentence) => return answer::bad_request(exchange, &sentence).await,
     };
@@ -30,6 +31,9 @@ pub async fn consume(loom: &Loom, exchange: &mut Exchange, segment: String) -> R
         Ok(None) => return answer::unknown_stream(exchange, &id.text()).await,
         Err(error) => return answer::store_error(exchange, &error).await,
     };
+    if let Some(wish) = viewed {
+        return view::show(loom, exchange, &found, &wish).await;
+    }
     let mut view = View::of(found);
     loop {
         match view.answer(loom, exchange, &request).await? {

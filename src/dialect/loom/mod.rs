@@ -10,6 +10,7 @@
 //! | `POST /stream/:id?resume=N&epoch=E` | 201: goes on with a stream that was cut, or 412 with where it is | [`produce`] |
 //! | either, beyond a limit of the configuration | 413: too long; 429: too many streams; 507: too much in all. Once the 201 is out, the answer breaks off behind `{"error":"…"}` | [`produce`] |
 //! | `GET`, `HEAD /stream/:id[?notail][&offset=N][&epoch=E]` | 200, 206, 404, 410 (retention took it), 412 or 416 | [`consume`] |
+//! | `GET`, `HEAD /stream/:id?view=V[&stream=S]` | 200: framed output of a process as raw bytes, or as docker or kubelet read it | [`view`] |
 //! | `DELETE /stream/:id` | 204, or 404 | [`delete`] |
 //! | `DELETE /stream/build/:buildId` | 200 and the ids of all `build-<buildId>-…` that are gone | [`delete`] |
 //! | `GET`, `HEAD /streams[?prefix][&start_after][&limit][&state]` | 200 and a page of streams | [`list`] |
@@ -40,6 +41,7 @@ mod produce;
 mod route;
 mod select;
 mod spy;
+mod view;
 
 use crate::config;
 use crate::net::http::exchange::{Exchange, Gone};

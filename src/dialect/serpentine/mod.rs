@@ -6,6 +6,7 @@
 //! |---|---|---|
 //! | 0 | everything to and from the socket behind us, containerd's by default | [`crate::service::proxy`] |
 //! | 1 | one byte of length and the path of a FIFO; then what processes write to it, until all have closed it | [`output`] |
+//! | 65 | the same with two paths, for standard output and standard error; then frames that tell the two apart | [`output`] |
 //! | anything else | the connection is closed | |
 //!
 //! Whoever speaks to containerd is root on its host: the preamble keeps out browsers and strays, nobody else. Hence
@@ -41,6 +42,8 @@ use std::time::Duration;
 const PROXY: u8 = 0;
 /// The kind that gets the output of processes.
 const OUTPUT: u8 = 1;
+/// The kind that gets it with standard output and standard error apart.
+const FRAMED: u8 = 65;
 
 /// What the configuration says about one listener.
 #[derive(Clone, Debug)]
@@ -111,7 +114,9 @@ impl Serpentine {
             Ok(PROXY) if self.serves(PROXY) => {
                 proxy::forward(&client, &self.settings.backend, &self.settings.congestion, &self.flow).await;
             }
-            Ok(OUTPUT) if self.serves(OUTPUT) => output::output(&self, &client).await,
+            Ok(kind @ (OUTPUT | FRAMED)) if self.serves(kind) => {
+                output::output(&self, &client, kind == FRAMED).await;
+            }
             Ok(kind) => tracing::info!(kind, "a kind that is not served here"),
             Err(refused) => {
                 self.flow.metrics.handshakes_refused.inc();

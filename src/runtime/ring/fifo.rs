@@ -1,9 +1,12 @@
-//! A FIFO that others write to, and the file that its bytes land in.
+//! FIFOs that others write to, and the file that their bytes land in.
 //!
 //! What is taken from a pipe is gone from it, and what a process has in memory is gone when it is killed. So bytes leave
-//! the FIFO by splice into a file and in one system call, which a kill does not divide: at every moment the file is
+//! a FIFO by splice into a file and in one system call, which a kill does not divide: at every moment the file is
 //! exactly as long as what was ever taken. Whoever comes after a kill finds there what its predecessor took and did not
 //! store. Bytes that are stored are punched out of the file; its length stays.
+//!
+//! The file belongs beside the FIFOs on a file system in memory, as `/run` is: then taking waits for nothing. Elsewhere
+//! the kernel may hold a splice up while it writes pages back, and the shard with it; [`is_in_memory`] tells.
 //!
 //! The kernel's word on ends: without a writer, a read and a splice return 0 at once, also before the first one has
 //! come; a poll stays silent until then. Invariant: the read end is open before anyone can know the path, and this
@@ -28,20 +31,23 @@ pub const TAKE_MAX: usize = 256 * 1024;
 const PUNCH: u64 = 1 << 20;
 const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
 
-/// The open ends of a FIFO and its file, on their way to a shard.
+/// The open ends of FIFOs and their file, on their way to a shard.
 pub struct Opened {
-    path: PathBuf,
-    read: OwnedFd,
+    fifos: Vec<(PathBuf, OwnedFd)>,
     landed: OwnedFd,
-    taken: u64,
+    len: u64,
 }
 
 /// A FIFO that is read here.
 pub struct Fifo {
     path: PathBuf,
     read: Rc<OwnedFd>,
-    landed: OwnedFd,
-    taken: Cell<u64>,
+}
+
+/// Where bytes land.
+pub struct Landing {
+    file: OwnedFd,
+    len: Cell<u64>,
     punched: Cell<u64>,
 }
 
@@ -57,54 +63,65 @@ pub enum Take {
 }
 
 impl Opened {
-    /// Makes the FIFO, mode 0600, and opens it. Nothing stays behind where that fails. Blocks.
-    pub fn make(path: &Path) -> io::Result<Self> {
-        rustix::fs::mkfifoat(rustix::fs::CWD, path, PRIVATE)?;
-        let opened = Self::open(path, OFlags::CREATE | OFlags::EXCL);
+    /// Makes the FIFOs, mode 0600, and the file of `stem`, and opens them. Nothing stays behind where that fails. Blocks.
+    pub fn make(stem: &Path, fifos: &[PathBuf]) -> io::Result<Self> {
+        let made = fifos.iter().try_for_each(|path| rustix::fs::mkfifoat(rustix::fs::CWD, path, PRIVATE));
+        let opened = made
+            .map_err(io::Error::from)
+            .and_then(|()| Self::open(stem, fifos, OFlags::CREATE | OFlags::EXCL));
         if opened.is_err() {
-            let _ = remove(path);
+            let _ = remove(stem, fifos);
         }
         opened
     }
 
-    /// Opens a FIFO that an earlier process made. Blocks.
-    pub fn adopt(path: &Path) -> io::Result<Self> {
-        Self::open(path, OFlags::CREATE)
+    /// Opens FIFOs that an earlier process made. Blocks.
+    pub fn adopt(stem: &Path, fifos: &[PathBuf]) -> io::Result<Self> {
+        Self::open(stem, fifos, OFlags::CREATE)
     }
 
-    fn open(path: &Path, how: OFlags) -> io::Result<Self> {
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let read = rustix::fs::open(path, flags, Mode::empty())?;
-        if FileType::from_raw_mode(rustix::fs::fstat(&read)?.st_mode) != FileType::Fifo {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a FIFO"));
+    fn open(stem: &Path, fifos: &[PathBuf], how: OFlags) -> io::Result<Self> {
+        let mut read = Vec::with_capacity(fifos.len());
+        for path in fifos {
+            let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+            let end = rustix::fs::open(path, flags, Mode::empty())?;
+            if FileType::from_raw_mode(rustix::fs::fstat(&end)?.st_mode) != FileType::Fifo {
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a FIFO"));
+            }
+            read.push((path.clone(), end));
         }
         let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | how;
-        let landed = rustix::fs::open(landing(path), flags, PRIVATE)?;
+        let landed = rustix::fs::open(landing(stem), flags, PRIVATE)?;
         // Held as long as it is open: no two daemons read one FIFO.
         rustix::fs::flock(&landed, FlockOperation::NonBlockingLockExclusive)?;
-        let taken = rustix::fs::fstat(&landed)?.st_size as u64;
-        Ok(Opened { path: path.to_owned(), read, landed, taken })
+        let len = rustix::fs::fstat(&landed)?.st_size as u64;
+        Ok(Opened { fifos: read, landed, len })
     }
 
-    /// Gives it to the current shard.
-    pub fn here(self) -> Rc<Fifo> {
-        let Opened { path, read, landed, taken } = self;
-        Rc::new(Fifo { path, read: Rc::new(read), landed, taken: Cell::new(taken), punched: Cell::new(0) })
+    /// Gives them to the current shard.
+    pub fn here(self) -> (Vec<Rc<Fifo>>, Landing) {
+        let fifo = |(path, read): (PathBuf, OwnedFd)| Rc::new(Fifo { path, read: Rc::new(read) });
+        let landing = Landing { file: self.landed, len: Cell::new(self.len), punched: Cell::new(0) };
+        (self.fifos.into_iter().map(fifo).collect(), landing)
     }
 }
 
-/// Removes a FIFO and its file. Blocks.
-pub fn remove(path: &Path) -> io::Result<()> {
-    let gone = |result: rustix::io::Result<()>| match result {
+/// Removes FIFOs and the file of `stem`. Blocks.
+pub fn remove(stem: &Path, fifos: &[PathBuf]) -> io::Result<()> {
+    fifos.iter().map(|path| unlink(path)).chain([unlink(&landing(stem))]).fold(Ok(()), io::Result::and)
+}
+
+/// Removes one FIFO. Blocks.
+pub fn unlink(path: &Path) -> io::Result<()> {
+    match rustix::fs::unlink(path) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(error) => Err(io::Error::from(error)),
-    };
-    gone(rustix::fs::unlink(path)).and(gone(rustix::fs::unlink(landing(path))))
+        Err(error) => Err(error.into()),
+    }
 }
 
-/// The FIFOs in a directory, by their names; none where there is no directory. Files without a FIFO are removed.
-/// Blocks.
-pub fn list(dir: &Path) -> io::Result<Vec<String>> {
+/// The FIFOs in a directory, by their names; none where there is no directory. Files are removed that have none of the
+/// FIFOs any more which `names_of` their stem tells. Blocks.
+pub fn list(dir: &Path, names_of: impl Fn(&str) -> Vec<String>) -> io::Result<Vec<String>> {
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -116,7 +133,9 @@ pub fn list(dir: &Path) -> io::Result<Vec<String>> {
         let Ok(name) = entry.file_name().into_string() else { continue };
         if std::os::unix::fs::FileTypeExt::is_fifo(&entry.file_type()?) {
             names.push(name);
-        } else if name.strip_suffix(LANDED).is_some_and(|fifo| !dir.join(fifo).exists()) {
+        } else if let Some(stem) = name.strip_suffix(LANDED)
+            && !names_of(stem).iter().any(|fifo| dir.join(fifo).exists())
+        {
             let _ = std::fs::remove_file(entry.path());
         }
     }
@@ -139,8 +158,16 @@ pub fn make_dir(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn landing(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
+/// Whether files in a directory lie in memory, so that writing to one waits for no disk. Blocks.
+pub fn is_in_memory(dir: &Path) -> io::Result<bool> {
+    const TMPFS: u64 = 0x0102_1994;
+    const RAMFS: u64 = 0x8584_58f6;
+    let kind = rustix::fs::statfs(dir)?.f_type as u64;
+    Ok(matches!(kind, TMPFS | RAMFS))
+}
+
+fn landing(stem: &Path) -> PathBuf {
+    let mut name = stem.as_os_str().to_owned();
     name.push(LANDED);
     name.into()
 }
@@ -151,26 +178,24 @@ impl Fifo {
         &self.path
     }
 
-    /// Bytes ever taken.
-    pub fn taken(&self) -> u64 {
-        self.taken.get()
-    }
-
     /// Resolves when a writer has come and there are bytes, or no writer any more.
     pub async fn readable(&self) {
         let entry = opcode::PollAdd::new(types::Fd(self.read.as_raw_fd()), libc::POLLIN as u32).build();
         super::current().start(entry, Keep::Descriptor(self.read.clone())).await;
     }
 
-    /// Takes what is there now, up to [`TAKE_MAX`] bytes.
-    pub fn take(&self) -> io::Result<Take> {
-        let mut offset = self.taken.get();
-        match splice(&*self.read, None, &self.landed, Some(&mut offset), TAKE_MAX, SpliceFlags::NONBLOCK) {
+    /// Has what is there now land at byte `at`, up to `most` bytes. The file's length is the caller's to tell.
+    pub fn take_to(&self, landing: &Landing, mut at: u64, most: usize) -> io::Result<Take> {
+        match splice(
+            &*self.read,
+            None,
+            &landing.file,
+            Some(&mut at),
+            most.min(TAKE_MAX),
+            SpliceFlags::NONBLOCK,
+        ) {
             Ok(0) => Ok(Take::NoWriter),
-            Ok(len) => {
-                self.taken.set(self.taken.get() + len as u64);
-                Ok(Take::Bytes(len))
-            }
+            Ok(len) => Ok(Take::Bytes(len)),
             Err(Errno::AGAIN | Errno::INTR) => Ok(Take::Nothing),
             Err(error) => Err(error.into()),
         }
@@ -185,16 +210,48 @@ impl Fifo {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+impl Landing {
+    /// Bytes that have landed.
+    pub fn len(&self) -> u64 {
+        self.len.get()
+    }
+
+    /// Whether nothing has.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Says that so many have.
+    pub fn set_len(&self, len: u64) {
+        self.len.set(len);
+    }
 
     /// Reads what has landed at `from`, at most `into.len()` bytes.
     pub fn read(&self, from: u64, into: &mut [u8]) -> io::Result<usize> {
-        Ok(rustix::io::pread(&self.landed, into, from)?)
+        Ok(rustix::io::pread(&self.file, into, from)?)
+    }
+
+    /// Writes at `at`. Within one page a kill does not divide it.
+    pub fn write(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
+        match rustix::io::pwrite(&self.file, bytes, at)? {
+            len if len == bytes.len() => Ok(()),
+            _ => Err(io::ErrorKind::WriteZero.into()),
+        }
+    }
+
+    /// Cuts everything off from byte `len` on.
+    pub fn cut(&self, len: u64) -> io::Result<()> {
+        rustix::fs::ftruncate(&self.file, len)?;
+        self.len.set(len);
+        Ok(())
     }
 
     /// Whether what has landed is there from byte `from` on, and not punched out.
     pub fn has_from(&self, from: u64) -> bool {
-        from == self.taken.get()
-            || rustix::fs::seek(&self.landed, SeekFrom::Data(from)).is_ok_and(|data| data == from)
+        from == self.len.get()
+            || rustix::fs::seek(&self.file, SeekFrom::Data(from)).is_ok_and(|data| data == from)
     }
 
     /// Says that everything before `stored` is stored.
@@ -203,7 +260,7 @@ impl Fifo {
         if to > from {
             let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
             // Where a file system cannot, the file keeps its bytes until it goes.
-            let _ = rustix::fs::fallocate(&self.landed, how, from, to - from);
+            let _ = rustix::fs::fallocate(&self.file, how, from, to - from);
             self.punched.set(to);
         }
     }

@@ -5,7 +5,10 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs},
-    os::fd::{AsFd, OwnedFd},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixListener,
+    },
     time::Duration,
 };
 
@@ -59,6 +62,19 @@ impl Target {
 pub fn unblocked(stream: TcpStream) -> Result<OwnedFd, String> {
     stream.set_nonblocking(true).map_err(|why| why.to_string())?;
     Ok(stream.into())
+}
+
+/// What an address begins with that is the path of a unix socket.
+pub const UNIX: &str = "unix:";
+
+/// A listener on the unix socket at `path`, which must not be there yet, that does not block.
+pub fn unix_listener(path: &str) -> Result<OwnedFd, String> {
+    let make = || -> io::Result<OwnedFd> {
+        let listener = UnixListener::bind(path)?;
+        listener.set_nonblocking(true)?;
+        Ok(listener.into())
+    };
+    make().map_err(|why| format!("cannot listen on {path}: {why}"))
 }
 
 /// One of several listeners on the same address, that does not block.

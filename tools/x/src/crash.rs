@@ -1,4 +1,4 @@
-//! `cargo x soak crash` and `soak blobs`: a crash test over a release daemon, for as many kills as told, and its record.
+//! `cargo x soak crash`, `soak blobs` and `soak output`: a crash test over a release daemon, for as many kills as told, and its record.
 //!
 //! Invariant: what is recorded is what the test printed; whether it passed is its exit code.
 
@@ -17,8 +17,14 @@ pub struct Soak {
     name: &'static str,
     /// What its record is.
     record: &'static str,
-    /// The test's binary.
-    test: &'static str,
+    /// The binaries of its tests.
+    tests: &'static [&'static str],
+    /// What the names of those tests begin with that are meant.
+    filter: &'static str,
+    /// The variable that tells them how often to kill.
+    variable: &'static str,
+    /// How the kills are spread, for the record.
+    spread: &'static str,
     about: &'static str,
     checked: &'static str,
     /// Kills unless told.
@@ -29,7 +35,10 @@ pub struct Soak {
 pub const STREAMS: Soak = Soak {
     name: "crash",
     record: "soak-crash",
-    test: "crash",
+    tests: &["crash"],
+    filter: "",
+    variable: "MILLPOND_CRASH_CYCLES",
+    spread: "half with `durability = \"sync\"` and half with `\"cache\"`, both at the same time",
     about: "Shows that nothing that was acknowledged is lost or changed when the daemon is killed at random moments \
         under load, with either durability class.",
     checked: "after every kill, each stream against the books of who wrote it: acknowledged bytes are there \
@@ -41,7 +50,10 @@ pub const STREAMS: Soak = Soak {
 pub const BLOBS: Soak = Soak {
     name: "blobs",
     record: "soak-blobs",
-    test: "crash_blobs",
+    tests: &["crash_blobs"],
+    filter: "",
+    variable: "MILLPOND_CRASH_CYCLES",
+    spread: "half with `durability = \"sync\"` and half with `\"cache\"`, both at the same time",
     about: "Shows that objects are whole when the daemon is killed at random moments while they are put, replaced, \
         copied, deleted and composed from parts, with either durability class.",
     checked: "after every kill, each object against the books of who wrote it: what was acknowledged is there with its \
@@ -49,9 +61,24 @@ pub const BLOBS: Soak = Soak {
     cycles: 1_000,
 };
 
+/// Output of processes.
+pub const OUTPUT: Soak = Soak {
+    name: "output",
+    record: "soak-output",
+    tests: &["serpentine_output", "serpentine_framed"],
+    filter: "kills_",
+    variable: "MILLPOND_KILLS",
+    spread: "as many for output of kind 1 and for output of kind 65, with `output = \"spool\"`",
+    about: "Shows that the output of a process is kept without a gap and nothing twice when the daemon is killed at \
+        random moments while the process writes, and that it never finds nobody reading.",
+    checked: "one sequence of lines per stream: after all kills, each line once and in order, and after each kill no byte \
+        fewer than before it",
+    cycles: 200,
+};
+
 const USAGE: &str = "\
-usage: cargo x soak crash|blobs [--cycles N] [--seed N] [--record]
-  --cycles N   kills, half of them with each durability class; 2000 or 1000 unless told
+usage: cargo x soak crash|blobs|output [--cycles N] [--seed N] [--record]
+  --cycles N   kills; 2000, 1000 or 200 unless told
   --seed N     as printed by an earlier run, decimal
   --record     keep the run in perf/runs instead of target/perf";
 
@@ -60,10 +87,18 @@ pub fn run(root: &Path, soak: &Soak, words: &[&str]) -> Result<(), String> {
     let (cycles, seed, record) = read(soak.cycles, words)?;
     let command_line = format!("cargo x soak {} {}", soak.name, words.join(" "));
     let told = |why: io::Error| format!("soak {}: {why}", soak.name);
-    crate::command("cargo", &["test", "--release", "--test", soak.test, "--no-run"])?;
+    crate::command("cargo", &[&soak.cargo()[..], &["--no-run"]].concat())?;
     let machine = Machine::prepare(false).map_err(told)?;
     let kept = kill_again_and_again(root, soak, cycles, seed).map_err(told)?;
     kept.keep(root, record, command_line.trim_end(), &machine).map_err(told)
+}
+
+impl Soak {
+    /// How its tests are built and run.
+    fn cargo(&self) -> Vec<&'static str> {
+        let tests = self.tests.iter().flat_map(|test| ["--test", test]);
+        ["test", "--release"].into_iter().chain(tests).collect()
+    }
 }
 
 fn read(cycles: u64, words: &[&str]) -> Result<(u64, u64, bool), String> {
@@ -86,8 +121,9 @@ fn kill_again_and_again(root: &Path, soak: &Soak, cycles: u64, seed: u64) -> io:
     println!("{cycles} kills, seed {seed}");
     let started = Instant::now();
     let output = Command::new("cargo")
-        .args(["test", "--release", "--test", soak.test])
-        .env("MILLPOND_CRASH_CYCLES", cycles.to_string())
+        .args(soak.cargo())
+        .arg(soak.filter)
+        .env(soak.variable, cycles.to_string())
         .env("MILLPOND_SEED", seed.to_string())
         .current_dir(root)
         .stdin(Stdio::null())
@@ -101,9 +137,7 @@ fn kill_again_and_again(root: &Path, soak: &Soak, cycles: u64, seed: u64) -> io:
         return Err(io::Error::other(format!("the test ended with {}", output.status)));
     }
     let mut record = Record::new(soak.record, "SIGKILL, again and again", soak.about);
-    record.remark(format!(
-        "{cycles} kills, half with `durability = \"sync\"` and half with `\"cache\"`, both at the same time; seed {seed}."
-    ));
+    record.remark(format!("{cycles} kills, {}; seed {seed}.", soak.spread));
     record.round(
         "all",
         0,
@@ -120,14 +154,15 @@ fn kill_again_and_again(root: &Path, soak: &Soak, cycles: u64, seed: u64) -> io:
     Ok(record)
 }
 
-/// Passed and failed, of the line `test result: ok. 2 passed; 0 failed; …`.
+/// Passed and failed, of all lines `test result: ok. 2 passed; 0 failed; …`.
 pub fn results(said: &str) -> Option<(u64, u64)> {
-    let line = said.lines().find(|line| line.starts_with("test result:"))?;
-    let before = |word: &str| {
+    let before = |line: &str, word: &str| -> Option<u64> {
         let words: Vec<&str> = line.split([' ', ';']).filter(|word| !word.is_empty()).collect();
         words[words.iter().position(|it| *it == word)?.checked_sub(1)?].parse().ok()
     };
-    Some((before("passed")?, before("failed")?))
+    let lines = said.lines().filter(|line| line.starts_with("test result:"));
+    let results = lines.map(|line| Some((before(line, "passed")?, before(line, "failed")?)));
+    results.reduce(|sum, more| sum.zip(more).map(|((p, f), (q, g))| (p + q, f + g)))?
 }
 
 #[cfg(test)]
@@ -138,6 +173,8 @@ mod tests {
     fn the_result_is_read_from_what_the_test_says() {
         let said = "running 2 tests\ntest a ... ok\n\ntest result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured\n";
         assert_eq!(results(said), Some((1, 1)));
+        let said = format!("{said}\ntest result: ok. 3 passed; 0 failed; 0 ignored; 0 measured\n");
+        assert_eq!(results(&said), Some((4, 1)));
         assert_eq!(results("error: no such test"), None);
     }
 

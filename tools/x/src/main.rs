@@ -26,6 +26,7 @@ usage: cargo x TASK
   soak crash        the crash test with 2,000 kills, and its record
   soak churn [GIB]  streams that come and go, many times what may be there at once, and its record
   soak blobs        the one of objects, with 1,000
+  soak output       the ones of process output, with 200
   soak damage       500 flipped bits and 100 cut files, each verified, served and repaired, and its record
   perf list         the measured scenarios and their options
   perf SCENARIO     measures one over a release daemon";
@@ -59,6 +60,7 @@ fn run(words: &[&str]) -> Result<(), String> {
         ["soak", "churn", words @ ..] => churn::run(&root(), words),
         ["soak", "crash", words @ ..] => crash::run(&root(), &crash::STREAMS, words),
         ["soak", "blobs", words @ ..] => crash::run(&root(), &crash::BLOBS, words),
+        ["soak", "output", words @ ..] => crash::run(&root(), &crash::OUTPUT, words),
         ["soak", "damage", words @ ..] => damage::run(&root(), words),
         ["soak", minutes] => {
             let minutes: u64 = minutes.parse().map_err(|_| format!("{minutes:?} is no number of minutes"))?;

@@ -7,7 +7,6 @@ pub mod raw;
 
 use std::{
     io,
-    net::TcpListener,
     os::fd::OwnedFd,
     thread,
     time::{Duration, Instant},
@@ -20,7 +19,7 @@ use rustix::{
 
 use crate::{
     cli::Serve,
-    net::listener,
+    net::{UNIX, listener, unix_listener},
     poll::{self, Interest, Poll, Ready},
 };
 
@@ -46,12 +45,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 /// Serves until its time is over, or for ever.
 pub fn run<S: Service>(serve: &Serve, service: &S) -> Result<(), String> {
-    let first = listener(&serve.listen, &serve.congestion)?;
-    let address = first.local_addr().map_err(|why| why.to_string())?.to_string();
-    let mut listeners = vec![first];
-    for _ in 1..serve.threads {
-        listeners.push(listener(&address, &serve.congestion)?);
-    }
+    let (listeners, address) = listeners(serve)?;
     println!("listening on {address}");
     let ends = serve.lasts.map(|lasts| Instant::now() + lasts);
     thread::scope(|scope| {
@@ -66,8 +60,26 @@ pub fn run<S: Service>(serve: &Serve, service: &S) -> Result<(), String> {
     })
 }
 
+/// One for each thread, and where they are.
+fn listeners(serve: &Serve) -> Result<(Vec<OwnedFd>, String), String> {
+    if let Some(path) = serve.listen.strip_prefix(UNIX) {
+        // All accept from the same queue: a path has one socket.
+        let first = unix_listener(path)?;
+        let others = (1..serve.threads).map(|_| first.try_clone().map_err(|why| why.to_string()));
+        let mut listeners = others.collect::<Result<Vec<_>, _>>()?;
+        listeners.push(first);
+        return Ok((listeners, serve.listen.clone()));
+    }
+    let first = listener(&serve.listen, &serve.congestion)?;
+    let address = first.local_addr().map_err(|why| why.to_string())?.to_string();
+    let others = (1..serve.threads).map(|_| listener(&address, &serve.congestion).map(OwnedFd::from));
+    let mut listeners = others.collect::<Result<Vec<_>, _>>()?;
+    listeners.push(first.into());
+    Ok((listeners, address))
+}
+
 fn turn<S: Service>(
-    listener: &TcpListener,
+    listener: &OwnedFd,
     mut service: S,
     core: Option<usize>,
     ends: Option<Instant>,
@@ -102,7 +114,7 @@ fn turn<S: Service>(
 }
 
 fn welcome<S: Service>(
-    listener: &TcpListener,
+    listener: &OwnedFd,
     poll: &Poll,
     service: &mut S,
     peers: &mut Vec<Option<(OwnedFd, S::Peer, Interest)>>,
@@ -113,7 +125,11 @@ fn welcome<S: Service>(
             Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => return Ok(()),
             Err(why) => return Err(why.into()),
         };
-        set_tcp_nodelay(&socket, true)?;
+        // A unix socket has no such option and needs none.
+        match set_tcp_nodelay(&socket, true) {
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOPROTOOPT) => {}
+            Err(why) => return Err(why.into()),
+        }
         let token = peers.iter().position(Option::is_none).unwrap_or(peers.len());
         if token == peers.len() {
             peers.push(None);

@@ -6,6 +6,7 @@ mod fanout;
 pub mod fill;
 mod hop;
 mod idle;
+mod joined_idle;
 mod list_names;
 mod logpipe;
 pub mod machine;
@@ -107,6 +108,11 @@ const SCENARIOS: &[Scenario] = &[
         name: "joined-messages",
         about: "messages of 100 B and 4 KiB through [[proxy]] and back, against HAProxy (splice), nginx stream and socat",
         run: Run::Paired("Joined sockets, messages", paired::joined::messages),
+    },
+    Scenario {
+        name: "joined-idle",
+        about: "memory and CPU of 10,000 joined pairs of sockets at rest",
+        run: Run::Alone(joined_idle::run),
     },
     Scenario {
         name: "cold",

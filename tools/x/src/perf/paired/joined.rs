@@ -1,26 +1,29 @@
 //! Sockets joined to others: bytes one way in bulk, and messages there and back. Against HAProxy with splice, the stream
 //! module of nginx, and socat.
 //!
-//! Behind every proxy stands the same server that does nothing, on the load's core.
+//! Behind every proxy stands the same server that does nothing, on the load's core, at a TCP or a unix socket.
 
 use std::{
     fs, io,
+    path::Path,
     process::{Child, Command, Stdio},
 };
 
 use super::{Bench, Goal, LOAD_CORE, Side, peer};
 
 /// A server behind the proxies.
-struct Backend {
+pub struct Backend {
     child: Child,
-    address: String,
+    /// As [`Backend::start`] takes it, with the port that it has.
+    pub address: String,
 }
 
 impl Backend {
-    fn start(bench: &Bench<'_>, what: &str) -> io::Result<Self> {
-        let binary = bench.root.join("target/release/gale");
+    /// One of gale's, at `host:port` or `unix:/path`.
+    pub fn start(root: &Path, what: &str, listen: &str) -> io::Result<Self> {
+        let binary = root.join("target/release/gale");
         let mut child = Command::new(binary)
-            .args([what, "--listen", "127.0.0.1:0", "--cpu", &LOAD_CORE.to_string()])
+            .args([what, "--listen", listen, "--cpu", &LOAD_CORE.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()?;
@@ -38,11 +41,14 @@ impl Drop for Backend {
     }
 }
 
-/// Bulk up and down on 1, 4 and 16 connections.
+/// Bulk up and down on 1, 4 and 16 connections, to a TCP socket and to a unix socket.
 pub fn bulk(bench: &mut Bench<'_>) -> io::Result<()> {
-    for (direction, server, load) in
-        [("up", "serve-sink", "tcp sink"), ("down", "serve-source", "tcp source")]
-    {
+    for (direction, server, load) in [
+        ("up", "serve-sink", "tcp sink"),
+        ("down", "serve-source", "tcp source"),
+        ("up to unix", "unix serve-sink", "tcp sink"),
+        ("down from unix", "unix serve-source", "tcp source"),
+    ] {
         for connections in [1, 4, 16] {
             let words = format!("--connections {connections}");
             for (name, cpu) in [("HAProxy", Some(1.15)), ("nginx", Some(0.8)), ("socat", None)] {
@@ -95,8 +101,13 @@ fn compare(
     if !bench.is_wanted(&case) {
         return Ok(());
     }
-    let backend = Backend::start(bench, server)?;
     let folder = bench.folder(&format!("joined-{}", case.replace([' ', ','], "-")))?;
+    let backend = match server.strip_prefix("unix ") {
+        Some(server) => {
+            Backend::start(bench.root, server, &format!("unix:{}", folder.join("backend.sock").display()))?
+        }
+        None => Backend::start(bench.root, server, "127.0.0.1:0")?,
+    };
     let config = folder.join("millpond.toml");
     // The host's congestion control on both sides: what is compared is the proxy.
     let text = format!(

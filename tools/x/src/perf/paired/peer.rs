@@ -133,10 +133,13 @@ pub fn nats(bench: &Bench<'_>, folder: &Path) -> io::Result<Peer> {
 /// A proxy of this name that joins its address to `backend`.
 pub fn proxy(bench: &Bench<'_>, name: &str, folder: &Path, backend: &str) -> io::Result<Peer> {
     let address = free_address()?;
+    // Each has a word of its own for a unix socket.
+    let unix = backend.strip_prefix("unix:");
     let configured = |name: &str| {
+        let behind = unix.filter(|_| name == "haproxy.cfg").map(|path| format!("unix@{path}"));
         let text = fs::read_to_string(bench.peer_file(name))?
             .replace("127.0.0.1:18082", &address)
-            .replace("127.0.0.1:18083", backend);
+            .replace("127.0.0.1:18083", behind.as_deref().unwrap_or(backend));
         let file = folder.join(name);
         fs::write(&file, text).map(|()| file)
     };
@@ -160,7 +163,8 @@ pub fn proxy(bench: &Bench<'_>, name: &str, folder: &Path, backend: &str) -> io:
             let (_, port) = address.rsplit_once(':').expect("a port");
             let mut command = Command::new("socat");
             command.arg(format!("TCP-LISTEN:{port},bind=127.0.0.1,fork,reuseaddr,backlog=1024"));
-            command.arg(format!("TCP:{backend}")).stderr(Stdio::null());
+            command.arg(unix.map_or(format!("TCP:{backend}"), |path| format!("UNIX-CONNECT:{path}")));
+            command.stderr(Stdio::null());
             Peer::start(&mut command, "socat", vec![address])
         }
     }
