@@ -179,6 +179,7 @@ fn what_has_no_frames_has_no_views_and_wrong_wishes_are_refused() {
     for query in ["?view", "?view=xml", "?view=raw&stream=stdin", "?view=raw&offset=5"] {
         daemon.get(&url(&paths[0], query)).expect(400);
     }
+    daemon.get(&url(&paths[0], "?view=raw&offset=16384")).expect(416);
     drop(stream);
 }
 

@@ -13,7 +13,7 @@ use crate::service::outflow;
 use crate::service::output::frame::{BLOCK, Source};
 use crate::service::output::is_framed;
 use crate::service::output::view::{Form, View};
-use crate::service::stream::{Follower, Found, Look, State, load};
+use crate::service::stream::{Follower, Found, Look, State, StoreError, load};
 
 /// Bytes of frames that are looked at in one go.
 const PIECE: usize = 16 * 1024;
@@ -58,11 +58,22 @@ pub async fn show(loom: &Loom, exchange: &mut Exchange, found: &Found, wish: &Wi
     }
     // The state first: a stream that had ended then does not grow after.
     let (state, end) = (found.tail.state(), found.tail.published());
-    let begin = found.tail.first().next_multiple_of(BLOCK);
-    let from = wish.offset.unwrap_or(begin).max(begin).min(end);
+    let first = found.tail.first().min(end);
+    let from = match wish.offset {
+        Some(offset) if offset < first => {
+            let gone = StoreError::Trimmed(first).to_string();
+            return answer::error(exchange, Status::GONE, &gone).await;
+        }
+        Some(offset) if offset > end => {
+            let beyond = format!("the stream has {end} bytes; nothing is there to begin with");
+            return answer::error(exchange, Status::RANGE_NOT_SATISFIABLE, &beyond).await;
+        }
+        Some(offset) => offset,
+        None => first.next_multiple_of(BLOCK).min(end),
+    };
     let until = if state == State::Open && !wish.notail { u64::MAX } else { end };
     let head = exchange.begin(Status::OK, Framing::Live).header("Content-Type", wish.form.content_type());
-    let head = answer::standing(head, found, state, found.tail.first(), end).header("Stream-View", "framed");
+    let head = answer::standing(head, found, state, first, end);
     head.header("Trailer", outflow::TRAILERS).finish();
     if exchange.head().method() == Method::Head {
         return exchange.finish(&[]).await;

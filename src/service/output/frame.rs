@@ -280,8 +280,11 @@ mod tests {
         [&header.encode()[..], bytes].concat()
     }
 
+    /// What there is of both streams, and what the daemon says.
+    type All = (Vec<u8>, Vec<u8>, Vec<Word>);
+
     /// All there is in `bytes`, given in pieces of these lengths.
-    fn read(bytes: &[u8], cuts: &[usize]) -> Result<(Vec<u8>, Vec<u8>, Vec<Word>), Malformed> {
+    fn read(bytes: &[u8], cuts: &[usize]) -> Result<All, Malformed> {
         let (mut reader, mut out, mut err, mut words) =
             (Reader::default(), Vec::new(), Vec::new(), Vec::new());
         let mut rest = bytes;

@@ -228,19 +228,18 @@ impl Inflow {
 
     /// Resolves when one of the FIFOs is to be looked at.
     pub async fn readable(&self) {
-        let open = self.channels.iter().filter(|channel| !channel.has_ended.get());
-        let mut waits: Vec<(&Channel, Pin<Box<dyn Future<Output = ()> + '_>>)> =
-            open.map(|channel| (channel, Box::pin(channel.fifo.readable()) as _)).collect();
+        let look = |channel: &Channel| (!channel.has_ended.get()).then(|| channel.fifo.clone());
+        let mut waits: Vec<_> =
+            self.channels.iter().map(|channel| (channel, look(channel).map(wait))).collect();
         std::future::poll_fn(|cx| {
-            let mut is_ready = false;
-            for (channel, wait) in &mut waits {
-                if !is_ready && wait.as_mut().poll(cx).is_ready() {
+            for (channel, waiting) in &mut waits {
+                if waiting.as_mut().is_some_and(|waiting| waiting.as_mut().poll(cx).is_ready()) {
                     // Silent until a first writer has come.
                     channel.had_writer.set(true);
-                    is_ready = true;
+                    return Poll::Ready(());
                 }
             }
-            if is_ready { Poll::Ready(()) } else { Poll::Pending }
+            Poll::Pending
         })
         .await;
     }
@@ -424,6 +423,10 @@ fn walk(bytes: &[u8]) -> Result<Walked, Malformed> {
         walked.whole = at;
     }
     Ok(walked)
+}
+
+fn wait(fifo: Rc<Fifo>) -> Pin<Box<dyn Future<Output = ()>>> {
+    Box::pin(async move { fifo.readable().await })
 }
 
 fn now_ns() -> u64 {
