@@ -33,7 +33,7 @@ pub(super) struct Active {
     tail: Arc<Tail>,
     epoch: u64,
     run: Option<Run>,
-    /// Filled since the last mark.
+    /// Full, and not published to their ends.
     filled: Vec<Run>,
     /// The stream's length with what is not published.
     written: u64,
@@ -401,7 +401,6 @@ impl Appends {
             for run in state.filled.iter().chain(&state.run) {
                 seq = core.decide_mark(&state.tail, state.epoch, run, state.written, now_ms);
             }
-            state.filled.clear();
             let marked = Marked { seq, to: state.written, active: active.clone() };
             self.marked.borrow_mut().push_back(marked);
         }
@@ -409,8 +408,12 @@ impl Appends {
         self.advanced.replace(advanced);
     }
 
-    /// Makes readable what was marked, as far as the marks are in the page cache.
+    /// Makes readable what was marked, as far as the marks are in the page cache. Not while a failed sync is dealt with,
+    /// which makes marks void: what they spoke of is marked again then.
     pub(super) fn publish(&self, core: &Core) {
+        if core.sync.is_failing() {
+            return;
+        }
         let flushed = core.journal.borrow().flushed_seq();
         let mut marked = self.marked.borrow_mut();
         while let Some(Marked { to, active, .. }) = marked.pop_front_if(|marked| marked.seq <= flushed) {
@@ -419,6 +422,8 @@ impl Appends {
                 continue;
             }
             active.tail.publish(to, core.wake_for(&active.tail));
+            // Until here a failed sync may have voided their marks, and they are marked again with the rest.
+            active.filled.retain(|run| run.start + run.filled() > to);
             core.sync.add_tail(&active.tail);
             if active.dropped && to == active.written {
                 active.finish(core);

@@ -317,6 +317,8 @@ impl Core {
         let journal = self.journal.borrow();
         match self.durability {
             Durability::Sync => journal.synced_seq(),
+            // What is only flushed is about to be void, and nobody may be told otherwise.
+            Durability::Cache if self.sync.is_failing() => journal.synced_seq(),
             Durability::Cache => journal.flushed_seq(),
         }
     }

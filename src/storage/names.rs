@@ -10,6 +10,7 @@ pub(super) mod table;
 
 use self::card::Card;
 use self::table::Table;
+use super::Health;
 use super::core::Core;
 use super::error::{Damage, StoreError};
 use super::extent::LogId;
@@ -448,7 +449,10 @@ impl Core {
         if let Change::Put = undone.change {
             let tail = &undone.card.tail;
             tail.set_gone(self.wake_for(tail));
-            reclaim::supersede(self, tail);
+            // Without a durable abort the next start may find the record, and then its bytes have to be there.
+            if self.health.get() != Health::ReadOnly {
+                reclaim::supersede(self, tail);
+            }
             if undone.replaced().is_none() {
                 self.discount_name(tail.slot());
             }

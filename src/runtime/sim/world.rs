@@ -30,6 +30,7 @@ pub struct World {
     disk: SimDisk,
     jobs: RefCell<Vec<Pending>>,
     trace: Cell<u64>,
+    events: Cell<u64>,
     _reproduce: Reproduce,
 }
 
@@ -72,6 +73,7 @@ impl World {
             disk,
             jobs: RefCell::default(),
             trace: Cell::new(seed),
+            events: Cell::new(0),
             _reproduce: Reproduce::new(seed),
         }
     }
@@ -105,6 +107,11 @@ impl World {
     /// A number that stands for all that happened so far.
     pub fn trace(&self) -> u64 {
         self.trace.get()
+    }
+
+    /// How many things have happened so far.
+    pub fn events(&self) -> u64 {
+        self.events.get()
     }
 
     /// How many tasks ended by a panic.
@@ -298,6 +305,7 @@ impl World {
     }
 
     fn note(&self, words: [u64; 3]) {
+        self.events.set(self.events.get() + 1);
         let mut trace = self.trace.get();
         for word in words.into_iter().chain([self.nanos.get()]) {
             trace = (trace ^ word).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23);
