@@ -5,35 +5,17 @@
 mod common;
 
 use common::content::{Rng, number_from};
-use common::daemon::{Started, scratch};
-use common::{Answer, End, Setup, bytes_of, eventually, request};
+use common::daemon::Started;
+use common::small_disk::SmallDisk;
+use common::{Answer, End, bytes_of, eventually, request};
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use tempfile::TempDir;
 
 const STREAM: usize = 1 << 20;
 
-/// Writes the configuration for the data directory in `dir`.
-fn configuration(dir: &Path) -> PathBuf {
-    let config = dir.join("millpond.toml");
-    let toml = Setup::default().shards(1).toml(&dir.join("data"));
-    std::fs::write(&config, toml).expect("the configuration can be written");
-    config
-}
-
-/// Waits for the daemon; its loom address.
-fn ready(mut started: Started) -> (Started, String) {
-    let line = started.ready_line().unwrap_or_else(|| panic!("not ready:\n{}", started.log()));
-    let ready: serde_json::Value = serde_json::from_str(&line).expect("a ready line");
-    (started, ready["loom"].as_str().expect("loom listens").to_owned())
-}
-
 #[test]
 fn a_full_disk_is_told_loses_nothing_and_is_left_behind() {
-    let disk = SmallDisk::new(96);
-    let (mut started, loom) = disk.serve();
+    let disk = SmallDisk::plain(96);
+    let (mut started, loom) = serve(&disk);
 
     let mut stored = Vec::new();
     let refusal = loop {
@@ -86,86 +68,10 @@ fn is_stored(answer: &Answer) -> bool {
     answer.status == 201 && answer.end == End::LastChunk
 }
 
-/// A file system of its own for daemons that come and go. It lies in a mount namespace that one process holds, which
-/// ends with its input, so that nothing outlives this process however that ends.
-struct SmallDisk {
-    holder: Child,
-    dir: TempDir,
-}
-
-impl SmallDisk {
-    fn new(mib: u32) -> Self {
-        let dir = scratch();
-        let data = dir.path().join("data");
-        std::fs::create_dir(&data).expect("a directory");
-        let mut holder = Command::new("unshare")
-            .arg(if is_root() { "-m" } else { "-rm" })
-            .args([
-                "sh",
-                "-c",
-                &format!("mount -t tmpfs -o size={mib}m none \"$0\" && echo made && exec cat"),
-            ])
-            .arg(&data)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("unshare, of util-linux, can be started");
-        let mut line = String::new();
-        let said = holder.stdout.as_mut().expect("a pipe");
-        BufReader::new(said).read_line(&mut line).expect("readable");
-        assert_eq!(line.trim(), "made", "a tmpfs can be mounted in a namespace of its own");
-        SmallDisk { holder, dir }
-    }
-
-    /// The data directory, as seen from here.
-    fn data(&self) -> PathBuf {
-        let data = self.dir.path().join("data");
-        let inside = data.strip_prefix("/").expect("an absolute path");
-        PathBuf::from(format!("/proc/{}/root", self.holder.id())).join(inside)
-    }
-
-    /// `millpond serve` on it; its loom address.
-    fn serve(&self) -> (Started, String) {
-        let config = configuration(self.dir.path());
-        let mut command = Command::new("nsenter");
-        command.args(["-t", &self.holder.id().to_string(), "-m"]);
-        if !is_root() {
-            command.args(["-U", "--preserve-credentials"]);
-        }
-        command.args(["--", env!("CARGO_BIN_EXE_millpond"), "serve", "--config"]).arg(&config);
-        ready(Started::spawn(command, &self.dir.path().join("log")))
-    }
-
-    /// Leaves `free` bytes, if there are more.
-    fn fill(&self, free: u64) {
-        let path = self.data().join("filler");
-        let file = std::fs::File::create(path).expect("made");
-        // The daemon makes segments meanwhile, and is quicker now and then.
-        eventually("the disk is filled", || {
-            let space = rustix::fs::statvfs(self.data()).expect("a file system");
-            let there = space.f_bavail * space.f_frsize;
-            let taken = match there.saturating_sub(free) {
-                0 => Ok(()),
-                some => rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, some),
-            };
-            taken.ok()
-        });
-    }
-
-    fn empty(&self) {
-        std::fs::remove_file(self.data().join("filler")).expect("there");
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = self.holder.kill();
-        let _ = self.holder.wait();
-    }
-}
-
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
+/// `millpond serve` on it; its loom address.
+fn serve(disk: &SmallDisk) -> (Started, String) {
+    let (started, ready) = disk.serve();
+    (started, ready["loom"].as_str().expect("loom listens").to_owned())
 }
 
 /// `MILLPOND_OFFSETS=200` asks for more than a few, `MILLPOND_SEED` for others.
@@ -173,11 +79,11 @@ fn is_root() -> bool {
 fn space_runs_out_anywhere_and_nothing_acknowledged_is_lost() {
     let offsets = number_from("MILLPOND_OFFSETS").unwrap_or(5);
     let seed = number_from("MILLPOND_SEED").unwrap_or(1);
-    let (mut rng, disk) = (Rng::new(seed), SmallDisk::new(160));
-    let (mut started, mut loom) = disk.serve();
+    let (mut rng, disk) = (Rng::new(seed), SmallDisk::plain(160));
+    let (mut started, mut loom) = serve(&disk);
     let mut stored: BTreeMap<String, (u64, usize)> = BTreeMap::new();
     let mut gone: Vec<String> = Vec::new();
-    let (mut refused, mut acknowledged, mut restarts) = (0, 0, 0);
+    let (mut refused, mut acknowledged, mut deleted, mut restarts) = (0, 0, 0, 0);
     for round in 0..offsets {
         let told = format!("MILLPOND_SEED={seed}, offset {round}");
         disk.fill(rng.below(40 << 20));
@@ -208,6 +114,7 @@ fn space_runs_out_anywhere_and_nothing_acknowledged_is_lost() {
         for id in goes {
             request(&loom, "DELETE", &format!("/stream/{id}"), &[], b"").expect(204);
             stored.remove(&id);
+            deleted += 1;
             gone.push(id);
         }
         if rng.below(2) == 0 {
@@ -215,7 +122,7 @@ fn space_runs_out_anywhere_and_nothing_acknowledged_is_lost() {
             started.child.kill().expect("it runs");
             started.child.wait().expect("it ends");
             disk.empty();
-            (started, loom) = disk.serve();
+            (started, loom) = serve(&disk);
         } else {
             disk.empty();
         }
@@ -234,7 +141,8 @@ fn space_runs_out_anywhere_and_nothing_acknowledged_is_lost() {
         }
     }
     println!(
-        "MILLPOND_SEED={seed}: offsets {offsets}, acknowledged {acknowledged}, refused {refused}, restarts {restarts}"
+        "MILLPOND_SEED={seed}: offsets {offsets}, acknowledged {acknowledged}, refused {refused}, deleted {deleted}, \
+         restarts {restarts}"
     );
     started.child.kill().expect("it runs");
     started.child.wait().expect("it ends");

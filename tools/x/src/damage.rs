@@ -11,7 +11,9 @@ use std::{
 };
 
 use crate::{
+    built,
     crash::results,
+    numbers,
     perf::{machine::Machine, record::Record},
 };
 
@@ -28,31 +30,16 @@ usage: cargo x soak damage [--flips N] [--seed N] [--record]
 
 /// Runs the test and keeps what it said.
 pub fn run(root: &Path, words: &[&str]) -> Result<(), String> {
-    let (flips, seed, record) = read(words)?;
+    let ([flips, seed], record) = numbers::read(words, [("--flips", FLIPS), ("--seed", 1)], USAGE)?;
     let command_line = format!("cargo x soak damage {}", words.join(" "));
     let told = |why: io::Error| format!("soak damage: {why}");
-    crate::command("cargo", &["test", "--test", "damage_stays_with_its_record", "--no-run"])?;
+    let test = built::test(root, "dev", "damage_stays_with_its_record").map_err(told)?;
     let machine = Machine::prepare(false).map_err(told)?;
-    let kept = damage_again_and_again(root, flips, seed).map_err(told)?;
+    let kept = damage_again_and_again(root, &test, flips, seed).map_err(told)?;
     kept.keep(root, record, command_line.trim_end(), &machine).map_err(told)
 }
 
-fn read(words: &[&str]) -> Result<(u64, u64, bool), String> {
-    let (mut flips, mut seed, mut record) = (FLIPS, 1, false);
-    let mut words = words.iter();
-    while let Some(word) = words.next() {
-        let mut number = || words.next().and_then(|value| value.parse().ok()).ok_or(USAGE);
-        match *word {
-            "--flips" => flips = number()?,
-            "--seed" => seed = number()?,
-            "--record" => record = true,
-            _ => return Err(USAGE.into()),
-        }
-    }
-    Ok((flips, seed, record))
-}
-
-fn damage_again_and_again(root: &Path, flips: u64, seed: u64) -> io::Result<Record> {
+fn damage_again_and_again(root: &Path, test: &Path, flips: u64, seed: u64) -> io::Result<Record> {
     let mut record = Record::new(
         "soak-damage",
         "Flipped bits and files cut short",
@@ -62,8 +49,8 @@ fn damage_again_and_again(root: &Path, flips: u64, seed: u64) -> io::Result<Reco
     for chunk in 0..flips.div_ceil(CHUNK) {
         let (seed, wanted) = (seed + chunk, CHUNK.min(flips - chunk * CHUNK));
         let started = Instant::now();
-        let output = Command::new("cargo")
-            .args(["test", "--test", "damage_stays_with_its_record", "--", "--nocapture"])
+        let output = Command::new(test)
+            .arg("--nocapture")
             .env("MILLPOND_DAMAGES", wanted.to_string())
             .env("MILLPOND_SEED", seed.to_string())
             .current_dir(root)

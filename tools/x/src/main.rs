@@ -1,12 +1,17 @@
 //! The task runner: `cargo x TASK`. Each task is a few commands, so that people and CI run the same ones.
 
+mod built;
 mod churn;
 mod cpu;
 mod crash;
 mod daemon;
 mod damage;
+mod full_disk;
+mod fuzz;
 mod http;
+mod numbers;
 mod perf;
+mod sim;
 mod soak;
 
 use std::{
@@ -27,7 +32,10 @@ usage: cargo x TASK
   soak churn [GIB]  streams that come and go, many times what may be there at once, and its record
   soak blobs        the one of objects, with 1,000
   soak output       the ones of process output, with 200
+  soak sim          20,000 simulated histories of the store, and their record
   soak damage       500 flipped bits and 100 cut files, each verified, served and repaired, and its record
+  soak fuzz         10,000,000 inputs for each fuzz target, and their record
+  soak full-disk    a disk that runs full at 200 places, and one that fails at 40, and their record
   perf list         the measured scenarios and their options
   perf SCENARIO     measures one over a release daemon";
 
@@ -61,6 +69,9 @@ fn run(words: &[&str]) -> Result<(), String> {
         ["soak", "crash", words @ ..] => crash::run(&root(), &crash::STREAMS, words),
         ["soak", "blobs", words @ ..] => crash::run(&root(), &crash::BLOBS, words),
         ["soak", "output", words @ ..] => crash::run(&root(), &crash::OUTPUT, words),
+        ["soak", "sim", words @ ..] => sim::run(&root(), words),
+        ["soak", "fuzz", words @ ..] => fuzz::run(&root(), words),
+        ["soak", "full-disk", words @ ..] => full_disk::run(&root(), words),
         ["soak", "damage", words @ ..] => damage::run(&root(), words),
         ["soak", minutes] => {
             let minutes: u64 = minutes.parse().map_err(|_| format!("{minutes:?} is no number of minutes"))?;
