@@ -112,6 +112,8 @@ where
 fn start(door: &Door, serving: impl Future<Output = ()> + 'static) {
     let held = (Counted::new(door), door.gate.enter());
     let cut = door.cut.clone();
+    // In a place of its own: each future that is handed from one to the next is kept room for in both.
+    let serving = Box::pin(serving);
     shard::spawn("connection", async move {
         let _held = held;
         unless_closing(&cut, serving).await;

@@ -103,10 +103,13 @@ impl Socket {
         let socket = SockRef::from(&self.fd);
         // Options are advice: a connection that closed meanwhile refuses them, and its next operation says so.
         let _ = socket.set_tcp_nodelay(true);
+        // At times of its own: the probes of thousands of connections that began together, sent in one moment, overflow
+        // the queue of a loopback, and who is never answered counts as gone.
+        let number = self.raw_fd() as u64;
         let keepalive = socket2::TcpKeepalive::new()
-            .with_time(Duration::from_secs(30))
-            .with_interval(Duration::from_secs(10))
-            .with_retries(3);
+            .with_time(Duration::from_secs(30 + number % 16))
+            .with_interval(Duration::from_secs(8 + number / 16 % 5))
+            .with_retries(5);
         let _ = socket.set_tcp_keepalive(&keepalive);
     }
 

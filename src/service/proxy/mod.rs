@@ -20,12 +20,12 @@ const DIAL: Duration = Duration::from_secs(10);
 /// Connects to `target` and joins `client` to it. A target that cannot be reached closes the connection without a byte;
 /// the next one tries again.
 pub async fn forward(client: &Rc<Socket>, target: &Target, congestion: &str, flow: &Flow) {
-    let backend = match dial::dial(target, congestion, shard::now() + DIAL).await {
+    let backend = match Box::pin(dial::dial(target, congestion, shard::now() + DIAL)).await {
         Ok(backend) => backend,
         Err(error) => {
             flow.metrics.dials_failed.of(flow.dialect).inc();
             tracing::warn!(dialect = ?flow.dialect, %target, %error, "nobody answers behind us");
-            return part(client).await;
+            return Box::pin(part(client)).await;
         }
     };
     let open = flow.metrics.joined_open.of(flow.dialect);
