@@ -334,9 +334,8 @@ async fn drive(shard: &Rc<Shard>, ring: &Rc<Ring>, park: &Arc<Unpark>, heart: &H
             idle_since = None;
         } else if now.since(*idle_since.get_or_insert(now)) >= spin {
             let slept = sleep(shard, ring, park, &wake).await;
-            // Spinning pays when peers answer quickly, never while we only wait for them to take bytes, or
-            // for many bytes of theirs.
-            let worth_it = slept.is_some_and(|slept| slept < SHORT_SLEEP) && ring.patient_waits() == 0;
+            // Spinning pays when peers answer quickly, never while we only wait for them to take bytes.
+            let worth_it = slept.is_some_and(|slept| slept < SHORT_SLEEP) && ring.outputs_pending() == 0;
             spin = if worth_it { SPIN } else { Duration::ZERO };
             idle_since = None;
             now = shard.now();

@@ -54,7 +54,7 @@ pub struct Ring {
     window: RefCell<Vec<u8>>,
     alarm: RefCell<Alarm>,
     standing: Cell<usize>,
-    patient_waits: Cell<usize>,
+    outputs_pending: Cell<usize>,
     submitted: Cell<u64>,
     queued_work: Cell<usize>,
     pipes: splice::Pipes,
@@ -136,7 +136,7 @@ impl Ring {
             window: RefCell::new(vec![0; WINDOW]),
             alarm: RefCell::new(Alarm { time: Box::new(types::Timespec::new()), armed_for: None }),
             standing: Cell::new(0),
-            patient_waits: Cell::new(0),
+            outputs_pending: Cell::new(0),
             submitted: Cell::new(0),
             queued_work: Cell::new(0),
             pipes: splice::Pipes::default(),
@@ -203,9 +203,9 @@ impl Ring {
         self.standing.get()
     }
 
-    /// How many operations wait for a peer to take our bytes, or for many of its bytes.
-    pub fn patient_waits(&self) -> usize {
-        self.patient_waits.get()
+    /// How many operations wait for a peer to take our bytes.
+    pub fn outputs_pending(&self) -> usize {
+        self.outputs_pending.get()
     }
 
     /// How many pipes carry bytes between sockets.

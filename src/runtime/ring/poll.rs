@@ -15,16 +15,8 @@ pub async fn readable(socket: &Rc<Socket>) {
 /// Resolves when the socket takes bytes again, or has an error to report.
 pub async fn writable(socket: &Rc<Socket>) {
     let ring = super::current();
-    let _patient = Patient::of(&ring);
+    let _pending = PendingOutput::of(&ring);
     poll(socket, libc::POLLOUT as u32).await;
-}
-
-/// [`readable`] for who takes much at a time and has just taken all there was: the longer this waits, the less each byte
-/// costs, so a shard does not spin for it.
-pub async fn readable_in_bulk(socket: &Rc<Socket>) {
-    let ring = super::current();
-    let _patient = Patient::of(&ring);
-    poll(socket, libc::POLLIN as u32).await;
 }
 
 async fn poll(socket: &Rc<Socket>, events: u32) {
@@ -78,19 +70,18 @@ impl Sink for Seen {
     }
 }
 
-/// Counts as a patient wait while it lives: a shard must not spin while it waits for peers to take bytes, or for many of
-/// them.
-pub(super) struct Patient(Rc<super::Ring>);
+/// Counts as waiting output while it lives: a shard that waits only for peers to take bytes must not spin.
+pub(super) struct PendingOutput(Rc<super::Ring>);
 
-impl Patient {
+impl PendingOutput {
     pub(super) fn of(ring: &Rc<super::Ring>) -> Self {
-        ring.patient_waits.set(ring.patient_waits.get() + 1);
-        Patient(ring.clone())
+        ring.outputs_pending.set(ring.outputs_pending.get() + 1);
+        PendingOutput(ring.clone())
     }
 }
 
-impl Drop for Patient {
+impl Drop for PendingOutput {
     fn drop(&mut self) {
-        self.0.patient_waits.set(self.0.patient_waits.get() - 1);
+        self.0.outputs_pending.set(self.0.outputs_pending.get() - 1);
     }
 }
