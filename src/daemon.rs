@@ -4,10 +4,12 @@
 //! and leaves nothing bound. Order of an end: stop accepting, let exchanges finish for `drain_timeout`, cut the
 //! rest, seal and sync the store, leave. Runs on the main thread, which sleeps in between.
 
+pub mod alone;
 pub mod certificates;
 pub mod control;
 pub mod holder;
 pub mod listen;
+pub mod mesh;
 pub mod serving;
 
 use crate::config::{Config, Diagnostics, Durability, LogFormat, LogLevel};
@@ -148,10 +150,17 @@ fn start(config: Config, shards: usize, bound: Vec<Bound>, keyring: Arc<Keyring>
     let disk: Arc<dyn Disk> = Arc::new(OsDisk);
     let options = options(&config, shards);
     let accounts = Arc::new(accounts(&*disk, &config)?);
-    let images =
-        Store::open_all(&disk, &config.data_dir, &options).map_err(|error| explain(&config, &error))?;
+    let images = match stores_from_the_start(&config) {
+        true => {
+            Store::open_all(&disk, &config.data_dir, &options).map_err(|error| explain(&config, &error))?
+        }
+        false => Vec::new(),
+    };
+    let images: Vec<_> =
+        images.into_iter().map(Some).chain(std::iter::repeat_with(|| None)).take(shards).collect();
     memory::give_back();
     let fifo_dir = fifo_dir(&config);
+    let micro_at = listen::first_tcp(&bound, "micro");
     let control = Control::new(Arc::new(config));
     let metrics: Vec<_> = (0..shards).map(|_| Arc::new(ShardMetrics::default())).collect();
     let vitals: Vec<_> = (0..shards).map(|_| Arc::new(Vitals::default())).collect();
@@ -169,6 +178,7 @@ fn start(config: Config, shards: usize, bound: Vec<Bound>, keyring: Arc<Keyring>
         fifo_dir: fifo_dir.clone(),
         modules: modules.clone(),
         stamps: stamps.clone(),
+        micro_at,
         metrics: metrics.clone(),
         vitals: vitals.clone(),
         serves: serves.clone(),
@@ -184,6 +194,15 @@ fn start(config: Config, shards: usize, bound: Vec<Bound>, keyring: Arc<Keyring>
         }
     }
     Ok(Started { running, control, accounts, keyring, modules })
+}
+
+/// Whether anything is served that keeps what it gets. Micro alone does not, until a topic is to be durable.
+fn stores_from_the_start(config: &Config) -> bool {
+    let alone = config
+        .services()
+        .iter()
+        .all(|service| !service.enabled || ["admin", "micro"].contains(&service.name));
+    !alone || !config.micro.enabled || !config.proxy.is_empty()
 }
 
 /// Where FIFOs are made: as configured; else where the system keeps what lives as long as it runs; else a directory of

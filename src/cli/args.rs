@@ -8,6 +8,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::sidecar::Flags;
+
 /// Live streams, blobs, process output and services from one daemon.
 #[derive(Debug, Parser)]
 #[command(name = "millpond", version, long_version = LONG_VERSION, max_term_width = 100, arg_required_else_help = true)]
@@ -56,9 +58,10 @@ pub enum Command {
     Tail(TailArgs),
     /// Stand in for the sidecar of ion
     Ion(IonArgs),
-    /// Ask a daemon that serves micro: its registry, calls and topics
+    /// Serve micro alone, by the flags of its sidecar, or ask a daemon that serves it
     ///
-    /// Exit code: 0 when the daemon answered with 2xx, else 1. A token comes from the variable MICRO_TOKEN.
+    /// Exit code of the questions: 0 when the daemon answered with 2xx, else 1. A token comes from the variable
+    /// MICRO_TOKEN, the address of the daemon from MICRO_PROXY_ADDRESS where --proxy_address is not given.
     Micro(MicroArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
@@ -299,9 +302,12 @@ replaced! {
 #[derive(Clone, Debug, Args)]
 pub struct MicroArgs {
     /// Where the daemon's micro listener is
-    #[arg(long = "proxy_address", value_name = "HOST:PORT", global = true, default_value = "127.0.0.1:8081")]
-    pub proxy_address: String,
-    /// What to ask.
+    #[arg(long = "proxy_address", value_name = "HOST:PORT", global = true)]
+    pub proxy_address: Option<String>,
+    /// Flags of `sidecar` before the word.
+    #[command(flatten)]
+    pub before: Flags,
+    /// What to do.
     #[command(subcommand)]
     pub command: MicroCommand,
 }
@@ -309,6 +315,8 @@ pub struct MicroArgs {
 /// What to ask a daemon that serves micro.
 #[derive(Clone, Debug, Subcommand)]
 pub enum MicroCommand {
+    /// Serve micro alone: registry, calls and topics, on 127.0.0.1:8081
+    Sidecar(Flags),
     /// The names of all services
     List {
         /// services
@@ -348,6 +356,23 @@ pub enum MicroCommand {
         topic: String,
         /// The message
         message: String,
+    },
+    /// Print what is published on a topic, one message a line, until it is interrupted
+    Stream {
+        /// The topic
+        topic: String,
+        /// The group, of which one member gets each message
+        #[arg(long)]
+        queue: Option<String>,
+        /// Begin in what was kept: an offset, a time ago such as -5m, or start
+        #[arg(long, value_name = "WHERE", allow_hyphen_values = true)]
+        from: Option<String>,
+        /// Go on where this name was the last time
+        #[arg(long, value_name = "NAME")]
+        durable: Option<String>,
+        /// End after so many messages
+        #[arg(long, value_name = "N")]
+        count: Option<u64>,
     },
 }
 

@@ -13,9 +13,20 @@ use super::args::{MicroArgs, MicroCommand, OneService};
 use super::client::console;
 use super::client::place::Peer;
 use super::client::socket::Socket;
+use super::subscribe;
+
+/// Where a daemon is unless it is told.
+const PROXY_ADDRESS: &str = "127.0.0.1:8081";
 
 /// Runs the command.
 pub fn run(args: &MicroArgs) -> ExitCode {
+    if let MicroCommand::Sidecar(behind) = &args.command {
+        return super::sidecar::run(&args.before, behind);
+    }
+    if let Some(flag) = args.before.first() {
+        console::say("micro", &format!("--{flag} is a flag of sidecar, and none of questions"));
+        return ExitCode::from(super::MISUSED);
+    }
     match command(args) {
         Ok(text) => {
             print!("{text}");
@@ -29,7 +40,9 @@ pub fn run(args: &MicroArgs) -> ExitCode {
 }
 
 fn command(args: &MicroArgs) -> Result<String, String> {
-    let daemon = Daemon::of(&args.proxy_address)?;
+    let variable = std::env::var("MICRO_PROXY_ADDRESS").ok().filter(|address| !address.is_empty());
+    let address = args.proxy_address.clone().or(variable).unwrap_or_else(|| PROXY_ADDRESS.to_owned());
+    let daemon = Daemon::of(&address)?;
     match &args.command {
         MicroCommand::List { .. } => {
             let services = parse(&daemon.ask("GET", "/registry", b"")?)?;
@@ -50,7 +63,8 @@ fn command(args: &MicroArgs) -> Result<String, String> {
         }
         MicroCommand::Call { service, method, request } => {
             let question = json!({ "method": method, "request": request, "service": service });
-            let answer = parse(&daemon.ask("POST", "/rpc", question.to_string().as_bytes())?)?;
+            let answer = daemon.ask("POST", "/rpc", question.to_string().as_bytes())?;
+            parse(&answer)?;
             Ok(indented(&answer))
         }
         MicroCommand::Health { service } => {
@@ -90,6 +104,14 @@ fn command(args: &MicroArgs) -> Result<String, String> {
             }
             Ok(out)
         }
+        MicroCommand::Stream { topic, queue, from, durable, count } => {
+            let params =
+                [("queue", queue.as_deref()), ("from", from.as_deref()), ("durable", durable.as_deref())];
+            let wanted = subscribe::Wanted { topic, params, count: *count };
+            let socket = Socket::connect(&daemon.peer).map_err(|trouble| trouble.to_string())?;
+            subscribe::run(socket, &daemon.authority, &token(), &wanted).map(|()| String::new())
+        }
+        MicroCommand::Sidecar(_) => unreachable!("it is not a question"),
         MicroCommand::Publish { topic, message } => {
             let topic = crate::codec::text::percent_encode(topic.as_bytes()).to_string();
             daemon.ask("POST", &format!("/broker?topic={topic}"), message.as_bytes()).map(|_| "ok\n".into())
@@ -114,8 +136,7 @@ impl Daemon {
 
     /// The body of an answer with 2xx; of another one, what it says.
     fn ask(&self, method: &str, target: &str, body: &[u8]) -> Result<Vec<u8>, String> {
-        let token = std::env::var("MICRO_TOKEN")
-            .map_or(String::new(), |token| format!("Authorization: Bearer {token}\r\n"));
+        let token = token();
         let head = format!(
             "{method} {target} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n{token}Content-Length: {}\r\n\
              Connection: close\r\n\r\n",
@@ -144,6 +165,12 @@ impl Daemon {
         let question = json!({ "address": address, "method": method, "service": service });
         parse(&self.ask("POST", "/rpc", question.to_string().as_bytes())?)
     }
+}
+
+/// The field with the token, if there is one.
+fn token() -> String {
+    let token = std::env::var("MICRO_TOKEN").ok().filter(|token| !token.is_empty());
+    token.map_or(String::new(), |token| format!("Authorization: Bearer {token}\r\n"))
 }
 
 fn parse(body: &[u8]) -> Result<Value, String> {
@@ -195,12 +222,70 @@ fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-fn indented(value: &Value) -> String {
-    let mut out = Vec::new();
-    let formatter = serde_json::ser::PrettyFormatter::with_indent(b"\t");
-    let mut serializer = serde_json::Serializer::with_formatter(&mut out, formatter);
-    if serde::Serialize::serialize(value, &mut serializer).is_err() {
-        return format!("{value}\n");
+/// JSON with its keys in their order and its numbers as they are, one element a line.
+fn indented(json: &[u8]) -> String {
+    let text = String::from_utf8_lossy(json);
+    let (mut out, mut depth, mut in_string, mut escaped) = (String::new(), 0usize, false, false);
+    let mut chars = text.chars().peekable();
+    let line = |out: &mut String, depth: usize| {
+        out.push('\n');
+        out.extend(std::iter::repeat_n('\t', depth));
+    };
+    while let Some(char) = chars.next() {
+        if in_string {
+            out.push(char);
+            in_string = escaped || char != '"';
+            escaped = !escaped && char == '\\';
+            continue;
+        }
+        match char {
+            '"' => {
+                in_string = true;
+                out.push(char);
+            }
+            '{' | '[' => {
+                while chars.next_if(|next| next.is_ascii_whitespace()).is_some() {}
+                out.push(char);
+                depth += 1;
+                match chars.next_if(|next| matches!(next, '}' | ']')) {
+                    Some(end) => {
+                        depth -= 1;
+                        out.push(end);
+                    }
+                    None => line(&mut out, depth),
+                }
+            }
+            '}' | ']' => {
+                depth = depth.saturating_sub(1);
+                line(&mut out, depth);
+                out.push(char);
+            }
+            ',' => {
+                out.push(char);
+                line(&mut out, depth);
+            }
+            ':' => out.push_str(": "),
+            space if space.is_ascii_whitespace() => {}
+            other => out.push(other),
+        }
     }
-    format!("{}\n", String::from_utf8_lossy(&out))
+    out.push('\n');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_indented_and_otherwise_as_it_came() {
+        for (json, shown) in [
+            ("1", "1\n"),
+            (r#"{"b":1.0,"a":"x\"}, {\\"}"#, "{\n\t\"b\": 1.0,\n\t\"a\": \"x\\\"}, {\\\\\"\n}\n"),
+            (r#"[ ] "#, "[]\n"),
+            (r#"{"a" : [ 1 , {} ]}"#, "{\n\t\"a\": [\n\t\t1,\n\t\t{}\n\t]\n}\n"),
+        ] {
+            assert_eq!(indented(json.as_bytes()), shown, "{json}");
+        }
+    }
 }

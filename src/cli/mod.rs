@@ -20,7 +20,9 @@ mod ion;
 mod micro;
 mod pipe;
 mod serve;
+mod sidecar;
 mod stream;
+mod subscribe;
 mod tail;
 mod verify;
 

@@ -43,7 +43,7 @@ fn sources(args: &ServeArgs) -> Sources {
 }
 
 /// The log does not run yet; this keeps its form, so that a reader of JSON lines is not surprised.
-fn warn(format: LogFormat, warning: &Warning) {
+pub(super) fn warn(format: LogFormat, warning: &Warning) {
     match format {
         LogFormat::Text => eprintln!("warning: {warning}"),
         LogFormat::Json => {

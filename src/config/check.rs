@@ -92,10 +92,8 @@ impl Rules<'_, '_> {
         for service in config.services() {
             let key = format!("{}.listen", service.name);
             if service.enabled && service.listen.is_empty() {
-                let accepted = match service.name {
-                    "admin" => format!("{}, or a list of them", Listen::ACCEPTED),
-                    name => format!("{}, a list of them, or {name}.enabled = false", Listen::ACCEPTED),
-                };
+                let name = service.name;
+                let accepted = format!("{}, a list of them, or {name}.enabled = false", Listen::ACCEPTED);
                 self.demand(false, &key, "[]", "no address", &accepted);
             }
             wanted.extend(service.listen.iter().map(|listen| (key.clone(), listen)));
@@ -458,6 +456,32 @@ impl Rules<'_, '_> {
                 let problem = format!("{other_key} is not set");
                 self.demand(false, key, format!("{value:?}"), &problem, "both or neither");
             }
+        }
+        let accepted =
+            "false; certificates come from micro.tls_cert_file and micro.tls_key_file, read again at SIGHUP";
+        self.demand(
+            !micro.enable_acme,
+            "micro.enable_acme",
+            true,
+            "this version obtains no certificates",
+            accepted,
+        );
+        let accepted = "[]; certificates come from micro.tls_cert_file and micro.tls_key_file";
+        let problem = "this version obtains no certificates";
+        self.demand(micro.acme_hosts.is_empty(), "micro.acme_hosts", "[…]", problem, accepted);
+        let registry = micro.registry.as_deref().unwrap_or("memory");
+        let (problem, accepted) = ("the registry is built in", "\"memory\" or nothing");
+        self.demand(registry == "memory", "micro.registry", format!("{registry:?}"), problem, accepted);
+        if let Some(url) = &micro.healthcheck_url {
+            let problem = "health is asked for by plain HTTP";
+            let accepted = "a URL that begins with http://";
+            self.demand(
+                url.starts_with("http://"),
+                "micro.healthcheck_url",
+                format!("{url:?}"),
+                problem,
+                accepted,
+            );
         }
         let flat = [&micro.tls_cert_file, &micro.tls_key_file];
         let fits = !micro.enable_tls || flat.iter().all(|file| file.is_some()) || micro.tls.is_set();

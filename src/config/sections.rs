@@ -71,6 +71,8 @@ section!(
 section!(
     /// Health, readiness and metrics.
     Admin {
+        /// Whether they are served.
+        enabled: bool = true;
         /// Where the admin endpoints listen.
         listen: Vec<Listen> = vec![Listen::loopback(9400)];
         /// Bearer tokens, one of which changes of modules need.
@@ -385,6 +387,8 @@ section!(
         listen: Vec<Listen> = vec![Listen::loopback(8081)];
         /// Bearer tokens; none means no authentication.
         tokens: Vec<Secret> = Vec::new();
+        /// The name of the daemon's own service; empty registers none.
+        sidecar_name: String = "go.micro.sidecar".to_owned();
         /// The name under which the application beside us is registered.
         server_name: Option<String> = None;
         /// The address under which it is registered.
@@ -415,11 +419,11 @@ section!(
         tls_key_file: Option<PathBuf> = None;
         /// The authority whose signature clients must show, PEM.
         tls_client_ca_file: Option<PathBuf> = None;
-        /// Whether certificates are obtained by ACME (RFC 8555).
+        /// Refused: whether certificates are obtained by ACME (RFC 8555).
         enable_acme: bool = false;
         /// The host names that ACME certificates are for.
         acme_hosts: Vec<String> = Vec::new();
-        /// The registry plug-in; empty is the built-in one.
+        /// `memory`, the built-in one, which an empty text means too.
         registry: Option<String> = None;
         /// How long a call may take.
         client_request_timeout: Period = Period::secs(5);
@@ -433,7 +437,7 @@ section!(
         max_request_timeout: Period = Period::default();
         /// Certificates, in the form all dialects share.
         tls: Tls = Tls::default();
-        /// The most that may be stored; 0 for no limit.
+        /// The most that durable topics may have together; 0 for no limit.
         quota: ByteSize = ByteSize(0);
     }
 );
@@ -459,14 +463,14 @@ macro_rules! dialects {
 dialects!(Loom, Vblob, S3, Ion, Serpentine, Micro);
 
 impl Admin {
-    /// Always: readiness and metrics are part of the daemon.
+    /// Whether readiness and metrics are served.
     pub fn is_enabled(&self) -> bool {
-        true
+        self.enabled
     }
 
     /// Where the admin endpoints listen.
     pub fn listeners(&self) -> &[Listen] {
-        &self.listen
+        if self.enabled { &self.listen } else { &[] }
     }
 }
 

@@ -69,6 +69,15 @@ impl fmt::Display for BindError {
     }
 }
 
+/// The first TCP address of a section.
+pub fn first_tcp(bound: &[Bound], name: &str) -> Option<SocketAddr> {
+    let mut addresses = bound.iter().filter(|bound| bound.name == name).flat_map(|bound| &bound.addresses);
+    addresses.find_map(|address| match address {
+        Address::Tcp(at) => Some(*at),
+        Address::Unix(_) => None,
+    })
+}
+
 /// Binds every address of `all` once per shard, for the section `name`; `key` is what names them in the configuration.
 pub fn bind(
     name: &'static str,

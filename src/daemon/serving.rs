@@ -6,12 +6,13 @@
 use super::certificates::Keyring;
 use super::control::{Control, Phase};
 use super::listen::Bound;
+use super::{alone, mesh};
 use crate::config::{self, Config, Share};
 use crate::dialect::admin::{Admin, Registrar, Stage, StoreState, Vitals};
 use crate::dialect::forward::Forward;
 use crate::dialect::ion::{self, Ion, Port};
 use crate::dialect::loom::{Loom, Settings};
-use crate::dialect::micro::{self, Micro};
+use crate::dialect::micro;
 use crate::dialect::s3::{self, S3};
 use crate::dialect::serpentine::{self, Serpentine};
 use crate::dialect::vblob::accounts::Accounts;
@@ -26,16 +27,16 @@ use crate::runtime::park::Unpark;
 use crate::runtime::ring::{self, socket::Socket};
 use crate::runtime::{Shard, ShardId, preflight, shard, timer};
 use crate::service::blob::{self, Blobs};
-use crate::service::broker::{self, Broker};
+use crate::service::broker;
 use crate::service::chain::{self, Chain, Module, Modules, Stamps};
 use crate::service::output::Outputs;
-use crate::service::registry::{self, Registry};
-use crate::service::rpc::Rpc;
+use crate::service::registry;
 use crate::service::stream::{self, Keeper, Keepers, Retention, Streams};
 use crate::storage::{Health, ShardImage, Store};
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -53,8 +54,8 @@ const ADMIN_CONNECTIONS_MAX: usize = 128;
 
 /// What one shard gets.
 pub struct Parts {
-    /// Its part of the store.
-    pub image: ShardImage,
+    /// Its part of the store; none where nothing is stored from the start.
+    pub image: Option<ShardImage>,
     /// Its ends of the meshes.
     pub mailboxes: Mailboxes,
     /// Its listening sockets, by section.
@@ -71,6 +72,8 @@ pub struct Parts {
     pub modules: Arc<Modules>,
     /// What orders commits of all shards.
     pub stamps: Stamps,
+    /// Where micro listens, for who wants to find the daemon in the registry.
+    pub micro_at: Option<SocketAddr>,
     /// All shards' metrics.
     pub metrics: Vec<Arc<ShardMetrics>>,
     /// All shards' vitals.
@@ -121,10 +124,10 @@ pub struct Handout {
 impl Handout {
     /// Cuts everything into one piece per shard.
     pub fn new(
-        images: Vec<ShardImage>,
+        images: Vec<Option<ShardImage>>,
         mailboxes: Vec<Mailboxes>,
         bound: Vec<Bound>,
-        make: impl Fn(ShardImage, Mailboxes, Vec<(&'static str, Vec<Socket>)>) -> Parts,
+        make: impl Fn(Option<ShardImage>, Mailboxes, Vec<(&'static str, Vec<Socket>)>) -> Parts,
     ) -> Self {
         assert_eq!(images.len(), mailboxes.len());
         let mut sockets: Vec<Vec<(&'static str, Vec<Socket>)>> = images.iter().map(|_| Vec::new()).collect();
@@ -147,12 +150,19 @@ impl Handout {
 }
 
 /// Serves until the daemon ends.
-pub async fn serve(parts: Parts, unparks: Vec<Arc<Unpark>>) {
+pub async fn serve(mut parts: Parts, unparks: Vec<Arc<Unpark>>) {
+    match parts.image.take() {
+        Some(image) => serve_all(parts, image, unparks).await,
+        None => alone::serve(parts, unparks).await,
+    }
+}
+
+async fn serve_all(parts: Parts, image: ShardImage, unparks: Vec<Arc<Unpark>>) {
     let shard = shard::current();
     let metrics = parts.metrics[shard.id().index()].clone();
     let vitals = parts.vitals[shard.id().index()].clone();
     let config = parts.control.config();
-    let store = Store::start(parts.image, metrics.clone());
+    let store = Store::start(image, metrics.clone());
     let peers = unparks.clone();
     store.keep_scrubbed();
     store.on_peer(Box::new(move |shard| peers[shard.index()].nudge()));
@@ -161,8 +171,7 @@ pub async fn serve(parts: Parts, unparks: Vec<Arc<Unpark>>) {
     let blobs = Blobs::start(store.clone(), blobs, unparks.clone(), metrics.clone());
     let (of_blobs, of_streams) = (blobs.clone(), streams.clone());
     let chain = Chain::start(of_blobs, of_streams, store.clone(), parts.stamps, chains, unparks.clone());
-    let registry = Registry::start(registry, unparks.clone());
-    let broker = Broker::start(broker, unparks, metrics.clone());
+    let mesh = mesh::Mesh::start(&config, registry, broker, unparks, &metrics);
     if let Err(error) = blobs.load().await {
         // A shard that ends while others start: nobody serves then.
         tracing::error!(%error, "the containers could not be read");
@@ -175,10 +184,6 @@ pub async fn serve(parts: Parts, unparks: Vec<Arc<Unpark>>) {
     blobs.open_door(streams.clone(), shared(&config));
     let vblob = Vblob::new(blobs.clone(), vblob::Settings::of(&config.vblob), parts.accounts);
     let vblob = Rc::new(vblob);
-    let rpc = Rpc::new(registry.clone(), micro::policy(&config.micro), metrics.clone());
-    let micro_settings = micro::Settings::of(&config.micro);
-    let app = micro_settings.app.clone().filter(|_| config.micro.enabled && shard.id() == ShardId(0));
-    let micro = Rc::new(Micro::new(registry.clone(), broker, rpc.clone(), micro_settings));
     for (event, kept) in chain.registered_here() {
         let module = Module::registered(&event, &kept);
         if let Some(Err(taken)) = module.map(|module| parts.modules.take_in(module)) {
@@ -218,7 +223,7 @@ pub async fn serve(parts: Parts, unparks: Vec<Arc<Unpark>>) {
             match section {
                 "admin" => side_doors.open(socket, admin.clone()),
                 "loom" => doors.open(socket, loom.clone()),
-                "micro" => doors.open(socket, micro.clone()),
+                "micro" => doors.open(socket, mesh.micro.clone()),
                 "s3" => doors.open(socket, s3.clone()),
                 "ion" => doors.open(socket, Rc::new(Port::new(ion.clone(), None))),
                 "ion.module" => {
@@ -240,8 +245,13 @@ pub async fn serve(parts: Parts, unparks: Vec<Arc<Unpark>>) {
             }
         }
     }
-    let (put, bounded) = (blobs.clone(), streams.clone());
-    watch(&parts.control, &doors, &vitals, &store, &streams, &metrics, move |config| {
+    let (put, bounded, micro) = (blobs.clone(), streams.clone(), mesh.micro.clone());
+    let (seen, counted, of_shard) = (vitals.clone(), streams.clone(), store.clone());
+    let beside = move || {
+        seen.set_store(state_of(&of_shard));
+        counted.count_messages();
+    };
+    watch(&parts.control, &doors, &metrics, beside, move |config| {
         bound_streams(&bounded, config);
         loom.reload(Settings::of(&config.loom, shared(config)));
         micro.reload(micro::Settings::of(&config.micro));
@@ -252,9 +262,7 @@ pub async fn serve(parts: Parts, unparks: Vec<Arc<Unpark>>) {
         ion.reload(ion::Settings::of(&config.ion));
         health.reload(config);
     });
-    if let Some(app) = app {
-        shard::spawn("application", app.keep(registry, rpc.client(), doors.gate.clone()));
-    }
+    mesh.register(&config, parts.micro_at, &doors.gate);
     vitals.set_stage(Stage::Serving);
     let _ = parts.serves.send(());
     drop(parts.serves);
@@ -335,12 +343,12 @@ fn blob_limits(config: &Config) -> blob::Limits {
 }
 
 /// The listeners of a shard and what bounds them.
-struct Doors {
+pub(super) struct Doors {
     /// Closed when the daemon drains; every connection holds a pass.
-    gate: Gate,
+    pub(super) gate: Gate,
     /// Closed when connections are cut.
-    cut: Gate,
-    connections: Rc<Connections>,
+    pub(super) cut: Gate,
+    pub(super) connections: Rc<Connections>,
     limits: HeadLimits,
     timeouts: (Duration, Duration),
     keyring: Arc<Keyring>,
@@ -348,7 +356,12 @@ struct Doors {
 }
 
 impl Doors {
-    fn new(config: &Config, shard: &Shard, metrics: Arc<ShardMetrics>, keyring: Arc<Keyring>) -> Rc<Self> {
+    pub(super) fn new(
+        config: &Config,
+        shard: &Shard,
+        metrics: Arc<ShardMetrics>,
+        keyring: Arc<Keyring>,
+    ) -> Rc<Self> {
         let limit = preflight::open_files_max();
         let descriptors = limit - DESCRIPTORS_RESERVED.min(limit / 2);
         let wanted = u64::from(config.limits.max_connections);
@@ -356,7 +369,7 @@ impl Doors {
         Self::with_room(share as usize, config, metrics, keyring)
     }
 
-    fn for_admin(config: &Config, metrics: Arc<ShardMetrics>, keyring: Arc<Keyring>) -> Rc<Self> {
+    pub(super) fn for_admin(config: &Config, metrics: Arc<ShardMetrics>, keyring: Arc<Keyring>) -> Rc<Self> {
         Self::with_room(ADMIN_CONNECTIONS_MAX, config, metrics, keyring)
     }
 
@@ -382,7 +395,7 @@ impl Doors {
     }
 
     /// For requests.
-    fn open<H: Handler>(&self, socket: Socket, handler: Rc<H>) {
+    pub(super) fn open<H: Handler>(&self, socket: Socket, handler: Rc<H>) {
         let (gate, metrics) = (self.gate.clone(), self.metrics.clone());
         let certificates = self.keyring.of(Dialect::VALUES[H::DIALECT.index()]);
         let service = Service::new(
@@ -419,23 +432,20 @@ impl Doors {
     }
 
     /// Resolves when every connection has ended or connections are to be cut.
-    async fn finished(&self) {
+    pub(super) async fn finished(&self) {
         listener::unless_closing(&self.cut, self.gate.closed()).await;
     }
 }
 
 /// Looks once per turn for orders from the main thread, and keeps the vitals and counters that others read.
-fn watch(
+pub(super) fn watch(
     control: &Arc<Control>,
     doors: &Rc<Doors>,
-    vitals: &Arc<Vitals>,
-    store: &Rc<Store>,
-    streams: &Rc<Streams>,
     metrics: &Arc<ShardMetrics>,
+    beside: impl Fn() + 'static,
     reconfigure: impl Fn(&Config) + 'static,
 ) {
-    let (control, doors, vitals) = (control.clone(), doors.clone(), vitals.clone());
-    let (store, metrics, streams, ring) = (store.clone(), metrics.clone(), streams.clone(), ring::current());
+    let (control, doors, metrics, ring) = (control.clone(), doors.clone(), metrics.clone(), ring::current());
     let generation = Cell::new(control.generation());
     let shard = shard::current();
     let seen = Rc::downgrade(&shard);
@@ -452,19 +462,23 @@ fn watch(
         if generation.replace(control.generation()) != control.generation() {
             reconfigure(&control.config());
         }
-        vitals.set_store(match store.health() {
-            Health::Serving => StoreState::Serving,
-            Health::Degraded => StoreState::Degraded,
-            Health::ReadOnly => StoreState::ReadOnly,
-        });
+        beside();
         metrics.turns.inc();
-        streams.count_messages();
         metrics.ring_sqes.add(ring.submitted() - metrics.ring_sqes.value());
         if let Some(shard) = seen.upgrade() {
             count_panics(&shard, &metrics);
         }
         moved
     }));
+}
+
+/// What the store of a shard can do now.
+fn state_of(store: &Store) -> StoreState {
+    match store.health() {
+        Health::Serving => StoreState::Serving,
+        Health::Degraded => StoreState::Degraded,
+        Health::ReadOnly => StoreState::ReadOnly,
+    }
 }
 
 fn count_panics(shard: &Shard, metrics: &ShardMetrics) {

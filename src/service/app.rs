@@ -11,7 +11,8 @@ use crate::net::http::client::{Client, ClientError, Endpoint};
 use crate::net::http::request::Request;
 use crate::runtime::gate::Gate;
 use crate::runtime::{shard, timer};
-use crate::service::registry::{Node, Registry, Service};
+use crate::service::registry::{Node, Registry, Service, Table};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -58,33 +59,29 @@ pub enum Unwell {
 impl App {
     /// The application as a node under `id`.
     fn service(&self, id: &str) -> Service {
-        let (address, port) = match self.address.rsplit_once(':') {
-            Some((host, port)) => (host.to_owned(), port.parse().unwrap_or(0)),
-            None => (self.address.clone(), 0),
-        };
+        let (address, port) = self.place();
         let node = Node { id: id.to_owned(), address, port, ..Node::default() };
         Service { name: self.name.clone(), nodes: vec![node], ..Service::default() }
     }
 
-    /// An id that nobody has.
-    fn id(&self) -> String {
-        let shard = shard::current();
-        let chance = [shard.entropy().next().to_be_bytes(), shard.entropy().next().to_be_bytes()].concat();
-        let digits = hex(&chance);
-        format!(
-            "{}-{}-{}-{}-{}-{}",
-            self.name,
-            &digits[..8],
-            &digits[8..12],
-            &digits[12..16],
-            &digits[16..20],
-            &digits[20..]
-        )
+    /// Whether it is registered.
+    pub fn is_in(&self, table: &Table) -> bool {
+        let mut found = false;
+        let (address, port) = self.place();
+        table.each_node(&self.name, |node| found |= node.address == address && node.port == port);
+        found
+    }
+
+    fn place(&self) -> (String, i64) {
+        match self.address.rsplit_once(':') {
+            Some((host, port)) => (host.to_owned(), port.parse().unwrap_or(0)),
+            None => (self.address.clone(), 0),
+        }
     }
 
     /// Looks after the registration until the daemon drains.
     pub async fn keep(self, registry: Rc<Registry>, client: Rc<Client>, gate: Gate) {
-        let id = self.id();
+        let id = fresh_id(&self.name);
         tracing::info!(service = self.name, id, "registering");
         let lease = self.check.as_ref().map(|check| check.interval * INTERVALS_LEASED + check.timeout);
         let register = || registry.register(self.service(&id), lease);
@@ -129,6 +126,27 @@ impl App {
             None => Ok(()),
         }
     }
+}
+
+/// Puts the daemon itself into the registry under `name`; the node is where micro listens.
+pub async fn register_self(registry: &Registry, name: &str, at: SocketAddr) {
+    let node = Node {
+        id: fresh_id(name),
+        address: at.ip().to_string(),
+        port: i64::from(at.port()),
+        ..Node::default()
+    };
+    let service = Service { name: name.to_owned(), nodes: vec![node], ..Service::default() };
+    report(registry.register(service, None).await);
+}
+
+/// An id that nobody has.
+fn fresh_id(name: &str) -> String {
+    let shard = shard::current();
+    let chance = [shard.entropy().next().to_be_bytes(), shard.entropy().next().to_be_bytes()].concat();
+    let digits = hex(&chance);
+    let (first, rest) = digits.split_at(8);
+    format!("{name}-{first}-{}-{}-{}-{}", &rest[..4], &rest[4..8], &rest[8..12], &rest[12..])
 }
 
 fn report(outcome: Result<(), impl std::fmt::Display>) {

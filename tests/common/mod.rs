@@ -20,6 +20,7 @@ pub mod prometheus;
 pub mod s3;
 pub mod seccomp;
 pub mod serpentine;
+pub mod sidecar;
 pub mod small_disk;
 pub mod vblob;
 pub mod wait;

@@ -46,7 +46,7 @@ pub enum Garbled {
 impl Answer {
     /// Reads a head from the front of `input`: the answer and its length, or `None` when more is needed.
     ///
-    /// Interim answers (1xx) are skipped and counted in the length.
+    /// Interim answers (1xx) are skipped and counted in the length; 101 is none of them.
     pub fn parse(input: &[u8]) -> Result<Option<(Self, usize)>, Garbled> {
         let mut skipped = 0;
         loop {
@@ -60,7 +60,7 @@ impl Answer {
             };
             skipped += len;
             let status = head.code.ok_or(Garbled::Head)?;
-            if (100..200).contains(&status) {
+            if (100..200).contains(&status) && status != 101 {
                 continue;
             }
             let reason = head.reason.unwrap_or_default().to_owned();

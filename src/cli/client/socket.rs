@@ -203,7 +203,8 @@ impl Socket {
         Ok(())
     }
 
-    fn wait(&self, flags: PollFlags, left: Duration) -> Result<(), Trouble> {
+    /// Waits until the connection can do this, or time runs out.
+    pub fn wait(&self, flags: PollFlags, left: Duration) -> Result<(), Trouble> {
         if left.is_zero() {
             return Err(Trouble::Silent);
         }

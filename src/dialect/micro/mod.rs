@@ -12,6 +12,7 @@
 //! | `POST /rpc` | the result of a call, or an error as an object | [`rpc`] |
 //! | `POST /{service}/{method}` | the same, by path; with `handler = "rpc"` | [`rpc`] |
 //! | anything else | what a service answers; with `handler = "proxy"` | [`proxy`] |
+//! | `POST /` | the daemon's own `Debug.Health` and `Debug.Stats`, as a node answers them | [`debug`] |
 //! | any `/health` | 200 while the application beside the daemon is well | [`health`] |
 //!
 //! Keys, their order, texts and codes are those of the sidecar that this dialect is of, because programs compare them.
@@ -33,6 +34,7 @@
 
 mod answer;
 mod broker;
+mod debug;
 mod fault;
 mod fields;
 mod guard;
@@ -43,9 +45,11 @@ mod registry;
 mod rpc;
 
 use crate::config;
+use crate::net::http::Method;
 use crate::net::http::exchange::{Exchange, Gone};
 use crate::net::http::server::Handler;
 use crate::observe::metrics::Dialect;
+use crate::runtime::shard;
 use crate::service::app::{App, Check};
 use crate::service::broker::Broker;
 use crate::service::registry::Registry;
@@ -78,6 +82,8 @@ pub struct Settings {
     pub timeout_max: Duration,
     /// The application beside the daemon.
     pub app: Option<App>,
+    /// The name of the daemon's own service; empty for none.
+    pub own_name: String,
 }
 
 impl Settings {
@@ -91,6 +97,7 @@ impl Settings {
             timeout: config.client_request_timeout.into(),
             timeout_max: config.max_request_timeout.into(),
             app: app(config),
+            own_name: config.sidecar_name.clone(),
         }
     }
 }
@@ -122,12 +129,15 @@ pub struct Micro {
     broker: Rc<Broker>,
     rpc: Rc<Rpc>,
     settings: RefCell<Rc<Settings>>,
+    /// When this shard began to serve, in seconds since 1970.
+    started: u64,
 }
 
 impl Micro {
     /// Speaks over these.
     pub fn new(registry: Rc<Registry>, broker: Rc<Broker>, rpc: Rc<Rpc>, settings: Settings) -> Self {
-        Micro { registry, broker, rpc, settings: RefCell::new(Rc::new(settings)) }
+        let started = shard::current().wall().unix_millis() / 1000;
+        Micro { registry, broker, rpc, settings: RefCell::new(Rc::new(settings)), started }
     }
 
     /// Takes other settings, from the next request on.
@@ -144,9 +154,10 @@ impl Micro {
         }
         let path = exchange.head().path().to_owned();
         match path.as_str() {
-            "/registry" => registry::answer(self, exchange).await,
+            "/registry" => registry::answer(self, settings, exchange).await,
             "/broker" => broker::answer(self, settings, exchange).await,
             "/rpc" => rpc::rpc(self, settings, exchange).await,
+            "/" if exchange.head().method() == Method::Post => debug::answer(self, exchange).await,
             "/health" => health::answer(self, settings, exchange).await,
             _ => match answer::cleaned(&path) {
                 Some(clean) => Ok(Reply::moved(clean, exchange.head().query())),

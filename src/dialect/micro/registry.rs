@@ -3,22 +3,29 @@
 //! Invariant: what is answered with 200 is known to every shard. Lives on: the connection's shard.
 
 use super::answer::{self, Reply};
-use super::{MESSAGE_MAX, Micro, json};
+use super::{MESSAGE_MAX, Micro, Settings, json};
 use crate::codec::time::parse_go_duration;
 use crate::net::http::exchange::{Exchange, Gone};
 use crate::net::http::target::Param;
 use crate::net::http::{Method, RequestHead, Status};
 use crate::net::websocket::session::{Outbox, Session, encode};
 use crate::net::websocket::{Opcode, handshake};
+use crate::runtime::notify::Notify;
+use crate::runtime::{shard, timer};
 use crate::service::registry::{Action, Event, RegistryError, Service, Table};
 use std::rc::Rc;
 use std::time::Duration;
 
+/// How long a watch outlives the order to end, for the application to be taken out.
+const FAREWELL_MAX: Duration = Duration::from_secs(1);
+
 /// Answers any request for `/registry`.
-pub async fn answer(micro: &Micro, exchange: &mut Exchange) -> Result<Reply, Gone> {
+pub async fn answer(micro: &Micro, settings: &Settings, exchange: &mut Exchange) -> Result<Reply, Gone> {
     let service = param(exchange.head(), "service");
     match exchange.head().method() {
-        Method::Get if handshake::is_wanted(exchange.head()) => watch(micro, exchange, service).await,
+        Method::Get if handshake::is_wanted(exchange.head()) => {
+            watch(micro, settings, exchange, service).await
+        }
         Method::Get | Method::Head => {
             exchange.skip_body().await?;
             Ok(show(&micro.registry.table(), service.as_deref()))
@@ -120,7 +127,12 @@ fn lease(head: &RequestHead) -> Result<Option<Duration>, ()> {
     }
 }
 
-async fn watch(micro: &Micro, exchange: &mut Exchange, service: Option<String>) -> Result<Reply, Gone> {
+async fn watch(
+    micro: &Micro,
+    settings: &Settings,
+    exchange: &mut Exchange,
+    service: Option<String>,
+) -> Result<Reply, Gone> {
     let accept = match handshake::accept(exchange.head()) {
         Ok(accept) => accept,
         Err((status, text)) => return Ok(Reply::text(status, text).with("Sec-WebSocket-Version", "13")),
@@ -131,14 +143,25 @@ async fn watch(micro: &Micro, exchange: &mut Exchange, service: Option<String>) 
     if !known.is_empty() {
         outbox.push(&known.into(), false);
     }
-    let to = outbox.clone();
+    let (to, changed) = (outbox.clone(), Rc::new(Notify::new()));
+    let happens = changed.clone();
     let watching = micro.registry.watch(Rc::new(move |event: &Event| {
         if service.as_ref().is_none_or(|name| *name == event.service.name) {
             to.push(&frame(event).into(), false);
         }
+        happens.notify_all();
     }));
     let session = Session::begin(exchange, &accept, MESSAGE_MAX).await?;
-    session.run(&outbox, async |_| {}).await?;
+    // Who watches learns that the application beside a daemon that ends is gone.
+    let farewell = async || {
+        let gone = async {
+            while settings.app.as_ref().is_some_and(|app| app.is_in(&micro.registry.table())) {
+                changed.wait().await;
+            }
+        };
+        timer::until(shard::now() + FAREWELL_MAX, gone).await;
+    };
+    session.run_until(&outbox, async |_| {}, farewell).await?;
     drop(watching);
     Ok(Reply::Said)
 }

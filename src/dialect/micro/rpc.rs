@@ -4,7 +4,7 @@
 //! connection's shard.
 
 use super::answer::{self, JSON, Reply};
-use super::{Micro, Settings, fault, fields};
+use super::{Micro, Settings, debug, fault, fields};
 use crate::codec::json::{BadJson, check, compact};
 use crate::codec::time::parse_go_duration;
 use crate::net::http::exchange::{Exchange, Gone};
@@ -42,6 +42,11 @@ pub async fn rpc(micro: &Micro, settings: &Settings, exchange: &mut Exchange) ->
         Err(detail) => return Ok(fault::reply(RPC, Status::BAD_REQUEST, &detail)),
     };
     let Wanted { service, method, address, request } = wanted;
+    if service == settings.own_name
+        && let Some(result) = debug::result(micro, &method).await
+    {
+        return Ok(Reply::json(Status::OK, result));
+    }
     let address = Some(address).filter(|address| !address.is_empty());
     let call = Call { service, method, address, framing: Framing::Json, payload: request, fields, timeout };
     Ok(match made(micro, exchange, &call).await? {

@@ -202,7 +202,17 @@ impl<'e> Session<'e> {
     }
 
     /// Serves until one of both ends. `take` gets what came, in order, and nothing further is read until it is done.
-    pub async fn run(mut self, outbox: &Outbox, mut take: impl AsyncFnMut(Vec<Vec<u8>>)) -> Result<(), Gone> {
+    pub async fn run(self, outbox: &Outbox, take: impl AsyncFnMut(Vec<Vec<u8>>)) -> Result<(), Gone> {
+        self.run_until(outbox, take, async || {}).await
+    }
+
+    /// The same; when the daemon ends, what `last` waits for is still said before this end leaves.
+    pub async fn run_until(
+        mut self,
+        outbox: &Outbox,
+        mut take: impl AsyncFnMut(Vec<Vec<u8>>),
+        last: impl AsyncFn(),
+    ) -> Result<(), Gone> {
         loop {
             match self.wait(outbox).await {
                 Woken::Input => {
@@ -220,6 +230,7 @@ impl<'e> Session<'e> {
                     frame::write(self.exchange.outgoing(), Opcode::Ping, b"", None);
                 }
                 Woken::Draining => {
+                    last().await;
                     // What was published before is still theirs.
                     outbox.stage(self.exchange.outgoing());
                     self.send().await?;
