@@ -81,6 +81,8 @@ impl App {
 
     /// Looks after the registration until the daemon drains.
     pub async fn keep(self, registry: Rc<Registry>, client: Rc<Client>, gate: Gate) {
+        // The shard does not end before the application is taken out.
+        let _inside = gate.enter();
         let id = fresh_id(&self.name);
         tracing::info!(service = self.name, id, "registering");
         let lease = self.check.as_ref().map(|check| check.interval * INTERVALS_LEASED + check.timeout);
