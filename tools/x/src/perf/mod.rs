@@ -115,6 +115,11 @@ const SCENARIOS: &[Scenario] = &[
         run: Run::Alone(joined_idle::run),
     },
     Scenario {
+        name: "called",
+        about: "1 KiB passed on to a service and back on 1, 16 and 64 connections, against HAProxy (HTTP) and Envoy",
+        run: Run::Paired("Requests passed on to a service", paired::called::on),
+    },
+    Scenario {
         name: "cold",
         about: "small answers beside a reader of 1 GiB that is not in memory, against nginx",
         run: Run::Paired("The neighbour of a cold read", paired::cold::neighbour),

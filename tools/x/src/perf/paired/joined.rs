@@ -21,9 +21,15 @@ pub struct Backend {
 impl Backend {
     /// One of gale's, at `host:port` or `unix:/path`.
     pub fn start(root: &Path, what: &str, listen: &str) -> io::Result<Self> {
+        Self::start_with(root, what, listen, &[])
+    }
+
+    /// The same, with these words.
+    pub fn start_with(root: &Path, what: &str, listen: &str, words: &[&str]) -> io::Result<Self> {
         let binary = root.join("target/release/gale");
         let mut child = Command::new(binary)
             .args([what, "--listen", listen, "--cpu", &LOAD_CORE.to_string()])
+            .args(words)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()?;
@@ -31,6 +37,11 @@ impl Backend {
         let mut line = String::new();
         io::BufRead::read_line(&mut io::BufReader::new(stdout), &mut line)?;
         Ok(Self { child, address: line.split_whitespace().last().unwrap_or_default().to_owned() })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> &str {
+        &self.address
     }
 }
 

