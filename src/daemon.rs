@@ -8,6 +8,7 @@ pub mod alone;
 pub mod certificates;
 pub mod control;
 pub mod holder;
+pub mod late;
 pub mod listen;
 pub mod mesh;
 pub mod serving;
@@ -150,7 +151,8 @@ fn start(config: Config, shards: usize, bound: Vec<Bound>, keyring: Arc<Keyring>
     let disk: Arc<dyn Disk> = Arc::new(OsDisk);
     let options = options(&config, shards);
     let accounts = Arc::new(accounts(&*disk, &config)?);
-    let images = match stores_from_the_start(&config) {
+    let from_the_start = stores_from_the_start(&config);
+    let images = match from_the_start {
         true => {
             Store::open_all(&disk, &config.data_dir, &options).map_err(|error| explain(&config, &error))?
         }
@@ -164,6 +166,8 @@ fn start(config: Config, shards: usize, bound: Vec<Bound>, keyring: Arc<Keyring>
     let control = Control::new(Arc::new(config));
     let metrics: Vec<_> = (0..shards).map(|_| Arc::new(ShardMetrics::default())).collect();
     let vitals: Vec<_> = (0..shards).map(|_| Arc::new(Vitals::default())).collect();
+    let late = (!from_the_start).then(|| Arc::new(late::Late::new(disk.clone(), control.config(), options)));
+    let kept_shared = Arc::new(crate::service::kept::Shared::default());
     let (serves, serving) = sync_channel(shards);
     let mailboxes = Mailboxes::of(shards);
     let (modules, stamps) = (Arc::new(Modules::default()), Stamps::default());
@@ -179,6 +183,8 @@ fn start(config: Config, shards: usize, bound: Vec<Bound>, keyring: Arc<Keyring>
         modules: modules.clone(),
         stamps: stamps.clone(),
         micro_at,
+        kept_shared: kept_shared.clone(),
+        late: late.clone(),
         metrics: metrics.clone(),
         vitals: vitals.clone(),
         serves: serves.clone(),
@@ -242,7 +248,8 @@ pub fn options(config: &Config, shards: usize) -> storage::Options {
     }
 }
 
-fn explain(config: &Config, error: &OpenError) -> String {
+/// Why the data directory cannot be opened, in a sentence.
+pub fn explain(config: &Config, error: &OpenError) -> String {
     match error {
         OpenError::Locked(_) => format!("data_dir: {}", in_use(&config.data_dir)),
         other => format!("data_dir: {} cannot be opened: {other}", config.data_dir.display()),

@@ -10,6 +10,8 @@ use crate::runtime::park::Unpark;
 use crate::runtime::{ShardId, shard};
 use crate::service::app::{self, App};
 use crate::service::broker::{self, Broker};
+use crate::service::kept::{self, Kept};
+use crate::service::pulse::{self, Pulse, Report};
 use crate::service::registry::{self, Registry};
 use crate::service::rpc::Rpc;
 use std::net::SocketAddr;
@@ -20,9 +22,13 @@ use std::sync::Arc;
 pub struct Mesh {
     /// The dialect.
     pub micro: Rc<Micro>,
+    /// Topics that are kept.
+    pub kept: Rc<Kept>,
     registry: Rc<Registry>,
     rpc: Rc<Rpc>,
     app: Option<App>,
+    /// Answers other shards as long as this one serves.
+    _pulse: Rc<Pulse>,
 }
 
 impl Mesh {
@@ -31,16 +37,33 @@ impl Mesh {
         config: &Config,
         registry: registry::Mailbox,
         broker: broker::Mailbox,
+        kept: (kept::Mailbox, Arc<kept::Shared>),
+        pulse: pulse::Mailbox,
         unparks: Vec<Arc<Unpark>>,
-        metrics: &Arc<ShardMetrics>,
+        all_metrics: &[Arc<ShardMetrics>],
     ) -> Self {
+        let metrics = &all_metrics[shard::current().id().index()];
         let registry = Registry::start(registry, unparks.clone());
-        let broker = Broker::start(broker, unparks, metrics.clone());
+        let broker = Broker::start(broker, unparks.clone(), metrics.clone());
+        let kept = Kept::start(kept.0, unparks.clone(), kept.1);
+        kept.set_quota(config.micro.quota.bytes());
         let rpc = Rpc::new(registry.clone(), micro::policy(&config.micro), metrics.clone());
         let settings = micro::Settings::of(&config.micro);
         let app = settings.app.clone();
-        let micro = Rc::new(Micro::new(registry.clone(), broker, rpc.clone(), settings));
-        Mesh { micro, registry, rpc, app }
+        let micro =
+            Rc::new(Micro::new(registry.clone(), broker.clone(), kept.clone(), rpc.clone(), settings));
+        let (calls, topics, readers) = (rpc.clone(), broker, kept.clone());
+        let pulse = Pulse::start(pulse, unparks, move || {
+            let mut report = Report::default();
+            calls.report(&mut report);
+            topics.report(&mut report);
+            readers.report(&mut report);
+            report
+        });
+        if config.micro.enable_stats {
+            micro.serve_stats(all_metrics.to_vec(), pulse.clone());
+        }
+        Mesh { micro, kept, registry, rpc, app, _pulse: pulse }
     }
 
     /// On the first shard: puts the daemon's own service and the application beside it into the registry, the latter

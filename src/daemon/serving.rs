@@ -5,6 +5,7 @@
 
 use super::certificates::Keyring;
 use super::control::{Control, Phase};
+use super::late::Late;
 use super::listen::Bound;
 use super::{alone, mesh};
 use crate::config::{self, Config, Share};
@@ -29,7 +30,9 @@ use crate::runtime::{Shard, ShardId, preflight, shard, timer};
 use crate::service::blob::{self, Blobs};
 use crate::service::broker;
 use crate::service::chain::{self, Chain, Module, Modules, Stamps};
+use crate::service::kept;
 use crate::service::output::Outputs;
+use crate::service::pulse;
 use crate::service::registry;
 use crate::service::stream::{self, Keeper, Keepers, Retention, Streams};
 use crate::storage::{Health, ShardImage, Store};
@@ -47,7 +50,7 @@ use std::time::Duration;
 pub const DESCRIPTORS_RESERVED: u64 = 512;
 
 /// How long a shard that has drained waits for a last checkpoint with the others, beyond their time to drain.
-const LAST_CHECKPOINT: Duration = Duration::from_secs(20);
+pub(super) const LAST_CHECKPOINT: Duration = Duration::from_secs(20);
 
 /// Admin connections of one shard; beside the cap of the dialects.
 const ADMIN_CONNECTIONS_MAX: usize = 128;
@@ -74,6 +77,10 @@ pub struct Parts {
     pub stamps: Stamps,
     /// Where micro listens, for who wants to find the daemon in the registry.
     pub micro_at: Option<SocketAddr>,
+    /// What all shards share about topics that are kept.
+    pub kept_shared: Arc<kept::Shared>,
+    /// Opens the store where none was opened at the start.
+    pub late: Option<Arc<Late>>,
     /// All shards' metrics.
     pub metrics: Vec<Arc<ShardMetrics>>,
     /// All shards' vitals.
@@ -94,6 +101,10 @@ pub struct Mailboxes {
     pub registry: registry::Mailbox,
     /// Of topics.
     pub broker: broker::Mailbox,
+    /// Of topics that are kept.
+    pub kept: kept::Mailbox,
+    /// Of what is shown of them.
+    pub pulse: pulse::Mailbox,
 }
 
 impl Mailboxes {
@@ -102,13 +113,16 @@ impl Mailboxes {
         let stored = Mesh::new(shards).into_iter().zip(Mesh::new(shards));
         let stored = stored.zip(Mesh::new(shards));
         let known = Mesh::new(shards).into_iter().zip(Mesh::new(shards));
+        let known = known.zip(Mesh::new(shards).into_iter().zip(Mesh::new(shards)));
         let all = stored.zip(known);
-        all.map(|(((streams, blobs), chains), (registry, broker))| Mailboxes {
+        all.map(|(((streams, blobs), chains), ((registry, broker), (kept, pulse)))| Mailboxes {
             streams,
             blobs,
             chains,
             registry,
             broker,
+            kept,
+            pulse,
         })
         .collect()
     }
@@ -166,18 +180,30 @@ async fn serve_all(parts: Parts, image: ShardImage, unparks: Vec<Arc<Unpark>>) {
     let peers = unparks.clone();
     store.keep_scrubbed();
     store.on_peer(Box::new(move |shard| peers[shard.index()].nudge()));
-    let Mailboxes { streams, blobs, chains, registry, broker } = parts.mailboxes;
+    let Mailboxes { streams, blobs, chains, registry, broker, kept, pulse } = parts.mailboxes;
     let streams = Streams::start(store.clone(), streams, unparks.clone(), metrics.clone());
     let blobs = Blobs::start(store.clone(), blobs, unparks.clone(), metrics.clone());
     let (of_blobs, of_streams) = (blobs.clone(), streams.clone());
     let chain = Chain::start(of_blobs, of_streams, store.clone(), parts.stamps, chains, unparks.clone());
-    let mesh = mesh::Mesh::start(&config, registry, broker, unparks, &metrics);
+    let mesh = mesh::Mesh::start(
+        &config,
+        registry,
+        broker,
+        (kept, parts.kept_shared),
+        pulse,
+        unparks,
+        &parts.metrics,
+    );
     if let Err(error) = blobs.load().await {
         // A shard that ends while others start: nobody serves then.
         tracing::error!(%error, "the containers could not be read");
         return;
     }
     bound_streams(&streams, &config);
+    if let Err(error) = mesh.kept.opened(streams.clone()).await {
+        tracing::error!(%error, "the topics could not be read");
+        return;
+    }
     let loom = Rc::new(Loom::new(streams.clone(), Settings::of(&config.loom, shared(&config))));
     let s3 = Rc::new(S3::new(blobs.clone(), s3::Settings::of(&config.s3)));
     blobs.set_limits(blob_limits(&config));
@@ -270,13 +296,9 @@ async fn serve_all(parts: Parts, image: ShardImage, unparks: Vec<Arc<Unpark>>) {
     doors.gate.closing().await;
     vitals.set_stage(Stage::Draining);
     streams.end_spies();
-    let deadline = shard.now() + Duration::from(config.drain_timeout);
-    if timer::until(deadline, doors.finished()).await.is_none() {
-        tracing::info!(descriptors = doors.connections.taken(), "cutting what did not finish");
-    }
-    doors.cut.close();
-    doors.gate.closed().await;
+    doors.drain(config.drain_timeout.into()).await;
     chain.drain().await;
+    mesh.kept.close(config.drain_timeout.into()).await;
     outputs.stop().await;
     streams.drain().await;
     blobs.drain().await;
@@ -348,7 +370,7 @@ pub(super) struct Doors {
     pub(super) gate: Gate,
     /// Closed when connections are cut.
     pub(super) cut: Gate,
-    pub(super) connections: Rc<Connections>,
+    connections: Rc<Connections>,
     limits: HeadLimits,
     timeouts: (Duration, Duration),
     keyring: Arc<Keyring>,
@@ -431,8 +453,17 @@ impl Doors {
         }
     }
 
+    /// Lets connections finish for so long, then cuts them; resolves when all have ended.
+    pub(super) async fn drain(&self, patience: Duration) {
+        if timer::until(shard::now() + patience, self.finished()).await.is_none() {
+            tracing::info!(descriptors = self.connections.taken(), "cutting what did not finish");
+        }
+        self.cut.close();
+        self.gate.closed().await;
+    }
+
     /// Resolves when every connection has ended or connections are to be cut.
-    pub(super) async fn finished(&self) {
+    async fn finished(&self) {
         listener::unless_closing(&self.cut, self.gate.closed()).await;
     }
 }
@@ -473,7 +504,7 @@ pub(super) fn watch(
 }
 
 /// What the store of a shard can do now.
-fn state_of(store: &Store) -> StoreState {
+pub(super) fn state_of(store: &Store) -> StoreState {
     match store.health() {
         Health::Serving => StoreState::Serving,
         Health::Degraded => StoreState::Degraded,

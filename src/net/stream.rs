@@ -22,6 +22,9 @@ use std::task::{Context, Poll, ready};
 /// Stored bytes that are encrypted at once.
 const ENCRYPTED_MAX: u64 = 64 * 1024;
 
+/// Bytes that a tunnel passes on at once.
+const TUNNELLED_MAX: usize = 64 * 1024;
+
 /// One connection, TCP or unix, plain or with TLS.
 pub struct Stream {
     socket: Rc<Socket>,
@@ -252,6 +255,86 @@ impl Stream {
             let _ = self.flush().await;
         }
         self.socket.finish_sending();
+    }
+}
+
+/// Passes bytes between two connections, whatever they are, until both have ended their sending or one breaks. What cannot
+/// be passed on is not read; 64 KiB wait in each direction at most.
+pub async fn tunnel(one: &mut Stream, other: &mut Stream) {
+    let (mut up, mut down) = (Way::default(), Way::default());
+    std::future::poll_fn(|cx| {
+        let ways = [up.poll(one, other, cx), down.poll(other, one, cx)];
+        let is_over = ways.contains(&Poll::Ready(Passed::Broken)) || ways == [Poll::Ready(Passed::Whole); 2];
+        if is_over { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}
+
+/// What became of one direction.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Passed {
+    /// Everything was passed on, and the end of it.
+    Whole,
+    /// One of the two connections is gone.
+    Broken,
+}
+
+/// One direction of a tunnel.
+#[derive(Default)]
+struct Way {
+    sending: Option<Sending>,
+    is_over: bool,
+    is_shut: bool,
+}
+
+type Sending = std::pin::Pin<Box<dyn Future<Output = (io::Result<()>, Box<Outgoing>)>>>;
+
+impl Way {
+    fn poll(&mut self, from: &Stream, to: &mut Stream, cx: &mut Context<'_>) -> Poll<Passed> {
+        loop {
+            if let Some(sending) = &mut self.sending {
+                let (sent, out) = ready!(sending.as_mut().poll(cx));
+                self.sending = None;
+                to.is_cut = sent.is_err();
+                to.out = Some(out);
+            }
+            if to.is_cut {
+                return Poll::Ready(Passed::Broken);
+            }
+            if self.is_over {
+                if !std::mem::replace(&mut self.is_shut, true) {
+                    to.socket.finish_sending();
+                }
+                return Poll::Ready(Passed::Whole);
+            }
+            if from.buffered_len() == 0 {
+                match from.end() {
+                    None => {
+                        ready!(from.poll_more_than(0, cx));
+                        continue;
+                    }
+                    Some(End::Broken(_)) => return Poll::Ready(Passed::Broken),
+                    Some(End::Finished) => {
+                        self.is_over = true;
+                        if let Some(tls) = &mut to.tls {
+                            tls.finish_sending();
+                        }
+                    }
+                }
+            } else {
+                let len = from.buffered_len().min(TUNNELLED_MAX);
+                to.gathered().extend_from_slice(&from.buffered()[..len]);
+                from.consume(len);
+            }
+            match to.take_output() {
+                Ok(Some(out)) => {
+                    to.is_cut = true;
+                    self.sending = Some(Box::pin(send::send(out)));
+                }
+                Ok(None) => {}
+                Err(_) => return Poll::Ready(Passed::Broken),
+            }
+        }
     }
 }
 

@@ -8,11 +8,13 @@
 //! | `POST /registry[?ttl=10s]` | 200: these nodes are there, on all shards | [`registry`] |
 //! | `DELETE /registry` | 200: these ids are gone | [`registry`] |
 //! | `GET /broker?topic=T[&queue=Q]`, a websocket | messages out and in | [`broker`] |
+//! | the same with `from=` or `durable=` | what was published and kept, then what comes | [`broker`] |
 //! | `POST /broker?topic=T` | 200: published | [`broker`] |
 //! | `POST /rpc` | the result of a call, or an error as an object | [`rpc`] |
 //! | `POST /{service}/{method}` | the same, by path; with `handler = "rpc"` | [`rpc`] |
 //! | anything else | what a service answers; with `handler = "proxy"` | [`proxy`] |
 //! | `POST /` | the daemon's own `Debug.Health` and `Debug.Stats`, as a node answers them | [`debug`] |
+//! | any `/stats`, where it is enabled | how all of this does, as a page or as JSON | [`stats`] |
 //! | any `/health` | 200 while the application beside the daemon is well | [`health`] |
 //!
 //! Keys, their order, texts and codes are those of the sidecar that this dialect is of, because programs compare them.
@@ -43,21 +45,26 @@ mod json;
 mod proxy;
 mod registry;
 mod rpc;
+mod stats;
 
 use crate::config;
 use crate::net::http::Method;
 use crate::net::http::exchange::{Exchange, Gone};
 use crate::net::http::server::Handler;
-use crate::observe::metrics::Dialect;
+use crate::observe::metrics::{Dialect, ShardMetrics};
 use crate::runtime::shard;
 use crate::service::app::{App, Check};
 use crate::service::broker::Broker;
+use crate::service::kept::Kept;
+use crate::service::pulse::Pulse;
 use crate::service::registry::Registry;
 use crate::service::rpc::{Policy, Rpc};
 use answer::Reply;
 use guard::Cors;
-use std::cell::RefCell;
+use stats::Stats;
+use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The longest body that is read as JSON.
@@ -127,17 +134,39 @@ pub fn policy(config: &config::Micro) -> Policy {
 pub struct Micro {
     registry: Rc<Registry>,
     broker: Rc<Broker>,
+    kept: Rc<Kept>,
     rpc: Rc<Rpc>,
     settings: RefCell<Rc<Settings>>,
     /// When this shard began to serve, in seconds since 1970.
     started: u64,
+    /// Set where `/stats` is served.
+    stats: OnceCell<Rc<Stats>>,
 }
 
 impl Micro {
     /// Speaks over these.
-    pub fn new(registry: Rc<Registry>, broker: Rc<Broker>, rpc: Rc<Rpc>, settings: Settings) -> Self {
+    pub fn new(
+        registry: Rc<Registry>,
+        broker: Rc<Broker>,
+        kept: Rc<Kept>,
+        rpc: Rc<Rpc>,
+        settings: Settings,
+    ) -> Self {
         let started = shard::current().wall().unix_millis() / 1000;
-        Micro { registry, broker, rpc, settings: RefCell::new(Rc::new(settings)), started }
+        Micro {
+            registry,
+            broker,
+            kept,
+            rpc,
+            settings: RefCell::new(Rc::new(settings)),
+            started,
+            stats: OnceCell::new(),
+        }
+    }
+
+    /// Serves `/stats`, from now on.
+    pub fn serve_stats(&self, metrics: Vec<Arc<ShardMetrics>>, pulse: Rc<Pulse>) {
+        assert!(self.stats.set(Stats::start(metrics, pulse)).is_ok(), "served once");
     }
 
     /// Takes other settings, from the next request on.
@@ -159,6 +188,9 @@ impl Micro {
             "/rpc" => rpc::rpc(self, settings, exchange).await,
             "/" if exchange.head().method() == Method::Post => debug::answer(self, exchange).await,
             "/health" => health::answer(self, settings, exchange).await,
+            "/stats" if self.stats.get().is_some() => {
+                stats::answer(self, self.stats.get().expect("just seen"), exchange).await
+            }
             _ => match answer::cleaned(&path) {
                 Some(clean) => Ok(Reply::moved(clean, exchange.head().query())),
                 None if answer::is_reserved(&path) => Ok(Reply::no_such_page()),

@@ -1,22 +1,27 @@
 //! Every path that nothing else claims, passed on to a service as it is: `micro.handler = "proxy"`.
 //!
 //! Method, path, query, Host and fields go to a node, status, fields and body come back, piece by piece in constant
-//! memory whatever their length. Invariant: a request is given to another node only if the first cannot have got any of
+//! memory whatever their length. A websocket becomes one with the node, and its bytes go both ways. Invariant: a request is given to another node only if the first cannot have got any of
 //! it; an answer that breaks off at the node breaks off at the caller. Lives on: the connection's shard.
 
 use super::answer::Reply;
 use super::rpc::is_version;
 use super::{Micro, Settings, fault, fields};
+use crate::net::http::answer::AnswerHead;
 use crate::net::http::client::{Call, ClientError, Endpoint};
 use crate::net::http::exchange::{BodyStep, Exchange, Framing, Gone};
 use crate::net::http::request::{BadRequest, Request};
-use crate::net::http::{BodyLength, Method, Status};
+use crate::net::http::{BodyLength, Method, Status, list_elements};
+use crate::net::stream;
+use crate::net::websocket::handshake;
+use crate::runtime::shard;
 use crate::service::rpc::{CallError, Failure};
 
 /// Passes a request on.
 pub async fn pass(micro: &Micro, settings: &Settings, exchange: &mut Exchange) -> Result<Reply, Gone> {
-    let found = service_of(exchange.head().path(), &settings.namespace);
-    let Some(targets) = found.and_then(|service| micro.rpc.targets(&service)) else {
+    let (found, began) = (service_of(exchange.head().path(), &settings.namespace), shard::now());
+    let targets = found.as_ref().and_then(|service| micro.rpc.targets(service));
+    let (Some(service), Some(targets)) = (found, targets) else {
         exchange.skip_body().await?;
         return Ok(fault::reply("go.micro.api", Status::NOT_FOUND, "not found"));
     };
@@ -29,7 +34,9 @@ pub async fn pass(micro: &Micro, settings: &Settings, exchange: &mut Exchange) -
         let call = client.begin(endpoint, &request).await.map_err(|error| Failure::of(address, &error))?;
         relay(exchange, call, address).await
     };
-    Ok(match micro.rpc.somewhere(&targets, None, attempt).await {
+    let outcome = micro.rpc.somewhere(&targets, None, attempt).await;
+    micro.rpc.note(&service, began, outcome.is_ok());
+    Ok(match outcome {
         Ok(relayed) => relayed.map(|()| Reply::Said)?,
         Err(CallError::Timeout) => Reply::bare(Status::GATEWAY_TIMEOUT),
         Err(CallError::Busy) => Reply::bare(Status::SERVICE_UNAVAILABLE),
@@ -65,7 +72,10 @@ fn request(exchange: &Exchange, settings: &Settings) -> Result<Request, BadReque
     if !from.is_empty() {
         request = request.header("X-Forwarded-For", from.join(", "))?;
     }
-    Ok(request.body(head.body()))
+    match head.upgrade().filter(|_| handshake::is_wanted(head)) {
+        Some(protocol) => request.upgrade(protocol),
+        None => Ok(request.body(head.body())),
+    }
 }
 
 /// The body there, the answer back. A failure before the answer has begun is the node's; after that it breaks off.
@@ -86,6 +96,9 @@ async fn relay(exchange: &mut Exchange, mut call: Call, address: &str) -> Result
         }
     }
     let head = call.answer().await.map_err(failed)?;
+    if head.status() == Status::SWITCHING_PROTOCOLS {
+        return switch(exchange, call).await;
+    }
     let (status, length) = (head.status(), head.body());
     let framing = match (status.has_body(), head.content_length(), length) {
         (false, _, _) => Framing::Empty,
@@ -95,14 +108,41 @@ async fn relay(exchange: &mut Exchange, mut call: Call, address: &str) -> Result
         (true, _, Some(BodyLength::Chunked) | None) => Framing::Live,
     };
     let mut begun = exchange.begin(status, framing);
-    for (name, value) in head.all() {
-        let is_ours = ["content-length", "date"].iter().any(|ours| name.eq_ignore_ascii_case(ours));
-        if !is_ours && !fields::stays(name) {
-            begun = begun.header(name, value);
-        }
+    for (name, value) in passing(head) {
+        begun = begun.header(name, value);
     }
     begun.finish();
     Ok(body(exchange, &mut call).await)
+}
+
+/// Fields of an answer that go on to the caller: none that belongs to the connection, or that we write ourselves.
+fn passing(head: &AnswerHead) -> impl Iterator<Item = (&str, &[u8])> {
+    let of_connection = head.all().filter(|(name, _)| name.eq_ignore_ascii_case("connection"));
+    let named: Vec<&[u8]> = of_connection.flat_map(|(_, value)| list_elements(value)).collect();
+    head.all().filter(move |(name, _)| {
+        let is_ours = ["content-length", "date"].iter().any(|ours| name.eq_ignore_ascii_case(ours));
+        let is_named = named.iter().any(|element| element.eq_ignore_ascii_case(name.as_bytes()));
+        !is_ours && !is_named && !fields::stays(name)
+    })
+}
+
+/// The node speaks another protocol from here on, and so does the caller: bytes go both ways until both have ended.
+async fn switch(exchange: &mut Exchange, call: Call) -> Result<Result<(), Gone>, Failure> {
+    if !handshake::is_wanted(exchange.head()) {
+        let text = "the node switched protocols unasked".to_owned();
+        return Err(Failure { error: CallError::Transport(text), is_nodes: true, is_unmade: false });
+    }
+    let mut fields =
+        vec![("Connection".to_owned(), "Upgrade".to_owned()), ("Upgrade".to_owned(), "websocket".to_owned())];
+    let passed = passing(call.head());
+    fields.extend(passed.map(|(name, value)| (name.to_owned(), String::from_utf8_lossy(value).into_owned())));
+    let Some(mut node) = call.into_stream() else { return Ok(Err(Gone)) };
+    let fields: Vec<_> = fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    if exchange.switch_protocols(&fields).await.is_err() {
+        return Ok(Err(Gone));
+    }
+    stream::tunnel(exchange.connection(), &mut node).await;
+    Ok(Ok(()))
 }
 
 async fn body(exchange: &mut Exchange, call: &mut Call) -> Result<(), Gone> {

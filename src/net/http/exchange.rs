@@ -323,6 +323,12 @@ impl Exchange {
         self.stream.gathered()
     }
 
+    /// After the protocol was switched: the connection.
+    pub fn connection(&mut self) -> &mut Stream {
+        debug_assert!(self.answer == Answer::Done && self.closing, "the protocol was switched");
+        &mut self.stream
+    }
+
     /// Resolves when the daemon begins to drain.
     pub async fn draining(&self) {
         self.service.gate.closing().await;

@@ -77,6 +77,11 @@ impl Request {
         self.line(name, value.as_ref())
     }
 
+    /// Asks for another protocol on this connection.
+    pub fn upgrade(self, protocol: &[u8]) -> Result<Request, BadRequest> {
+        self.line("Connection", b"Upgrade")?.line("Upgrade", protocol)
+    }
+
     /// Says how long the body is; none is also what a GET says.
     pub fn body(mut self, body: BodyLength) -> Request {
         self.body = body;

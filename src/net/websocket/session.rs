@@ -13,6 +13,7 @@ use super::frame::{self, Opcode, Role};
 use super::{CloseCode, Failure};
 use crate::net::deadline::Deadline;
 use crate::net::http::exchange::{Exchange, Gone};
+use crate::runtime::notify::Notify;
 use crate::runtime::shard;
 use bytes::Bytes;
 use std::cell::{Cell, RefCell};
@@ -48,6 +49,21 @@ pub struct Outbox {
     bytes: Cell<usize>,
     ending: Cell<Option<Ending>>,
     waker: Cell<Option<Waker>>,
+    /// Told when frames have left.
+    left: Notify,
+    /// What the peer was asked to acknowledge last, and has acknowledged.
+    asked: Cell<Option<u64>>,
+    acknowledged: Cell<Option<u64>>,
+    answered: Notify,
+}
+
+/// What the peer said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// UTF-8, checked.
+    pub is_text: bool,
+    /// The bytes.
+    pub payload: Vec<u8>,
 }
 
 /// A frame on its way to one peer.
@@ -93,6 +109,48 @@ impl Outbox {
         self.frames.borrow_mut().push_back(Frame { bytes: bytes.clone(), mark });
         self.wake();
         Pushed::Queued
+    }
+
+    /// How many frames have not left.
+    pub fn waiting(&self) -> usize {
+        self.frames.borrow().len()
+    }
+
+    /// Waits until little is queued: for who has more than the queue takes, and can wait.
+    pub async fn room(&self) {
+        while self.frames.borrow().len() > QUEUE_FRAMES_MAX / 4 || self.bytes.get() > QUEUE_BYTES_MAX / 4 {
+            self.left.wait().await;
+        }
+    }
+
+    /// Has the peer pinged behind what is queued; its pong acknowledges `number`.
+    pub fn ask(&self, number: u64) {
+        self.asked.set(Some(number));
+        self.push(&encode(Opcode::Ping, &number.to_be_bytes()), true);
+    }
+
+    /// What it was asked to acknowledge last.
+    pub fn asked(&self) -> Option<u64> {
+        self.asked.get()
+    }
+
+    /// What it acknowledged last.
+    pub fn acknowledged(&self) -> Option<u64> {
+        self.acknowledged.get()
+    }
+
+    /// Resolves at the next acknowledgement.
+    pub async fn acknowledgement(&self) {
+        self.answered.wait().await;
+    }
+
+    fn take_pong(&self, payload: &[u8]) {
+        if let (Ok(number), Some(asked)) = (payload.try_into().map(u64::from_be_bytes), self.asked.get())
+            && number <= asked
+        {
+            self.acknowledged.set(Some(number));
+            self.answered.notify_all();
+        }
     }
 
     /// Ends the session behind what is queued.
@@ -147,8 +205,12 @@ impl Outbox {
     /// What was staged has left.
     fn sent(&self) {
         let mut frames = self.frames.borrow_mut();
-        for frame in frames.drain(..self.sending.replace(0)) {
+        let sent = self.sending.replace(0);
+        for frame in frames.drain(..sent) {
             self.bytes.set(self.bytes.get() - frame.bytes.len());
+        }
+        if sent > 0 {
+            self.left.notify_all();
         }
     }
 
@@ -202,7 +264,7 @@ impl<'e> Session<'e> {
     }
 
     /// Serves until one of both ends. `take` gets what came, in order, and nothing further is read until it is done.
-    pub async fn run(self, outbox: &Outbox, take: impl AsyncFnMut(Vec<Vec<u8>>)) -> Result<(), Gone> {
+    pub async fn run(self, outbox: &Outbox, take: impl AsyncFnMut(Vec<Message>)) -> Result<(), Gone> {
         self.run_until(outbox, take, async || {}).await
     }
 
@@ -210,13 +272,13 @@ impl<'e> Session<'e> {
     pub async fn run_until(
         mut self,
         outbox: &Outbox,
-        mut take: impl AsyncFnMut(Vec<Vec<u8>>),
+        mut take: impl AsyncFnMut(Vec<Message>),
         last: impl AsyncFn(),
     ) -> Result<(), Gone> {
         loop {
             match self.wait(outbox).await {
                 Woken::Input => {
-                    let (messages, end) = self.sort()?;
+                    let (messages, end) = self.sort(outbox)?;
                     if !messages.is_empty() {
                         take(messages).await;
                     }
@@ -279,15 +341,21 @@ impl<'e> Session<'e> {
         clippy::type_complexity,
         reason = "messages, and the end if there is one: named where it is used"
     )]
-    fn sort(&mut self) -> Result<(Vec<Vec<u8>>, Option<(Option<CloseCode>, &'static str)>), Gone> {
+    fn sort(
+        &mut self,
+        outbox: &Outbox,
+    ) -> Result<(Vec<Message>, Option<(Option<CloseCode>, &'static str)>), Gone> {
         let mut messages = Vec::new();
         for event in self.events.drain(..) {
             match event {
-                Ok(Event::Message { payload, .. }) => messages.push(payload),
+                Ok(Event::Message { is_text, payload }) => messages.push(Message { is_text, payload }),
                 Ok(Event::Ping(payload)) => {
                     frame::write(self.exchange.outgoing(), Opcode::Pong, &payload, None);
                 }
-                Ok(Event::Pong(_)) => self.pong.set(shard::now() + PONG_MAX),
+                Ok(Event::Pong(payload)) => {
+                    self.pong.set(shard::now() + PONG_MAX);
+                    outbox.take_pong(&payload);
+                }
                 Ok(Event::Close(code)) => return Ok((messages, Some((code, "")))),
                 Err(failure) => return Ok((messages, Some((Some(failure.code), failure.reason)))),
             }

@@ -19,6 +19,7 @@ use crate::runtime::mailbox::{self, Post, Reply};
 use crate::runtime::park::Unpark;
 use crate::runtime::{ShardId, shard};
 use crate::service::owner;
+use crate::service::pulse::Report;
 use bytes::Bytes;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -170,6 +171,20 @@ impl Broker {
         self.post().ask(self.owner_of(&topic), Ask::Publish { topic, frames }).await.map_err(|_| Closing)
     }
 
+    /// What this shard sees of topics: as the owner, and as the shard of subscribers.
+    pub fn report(&self, report: &mut Report) {
+        for (name, topic) in self.topics.borrow().iter() {
+            let shown = report.topics.entry(name.to_string()).or_default();
+            shown.subscribers = topic.subscribers() as u64;
+            shown.published = topic.published;
+        }
+        for (name, here) in self.here.borrow().iter() {
+            let outboxes = here.plain.values().chain(here.grouped.values());
+            let waiting = outboxes.map(|outbox| outbox.waiting()).max().unwrap_or(0);
+            report.topics.entry(name.to_string()).or_default().waiting = waiting as u64;
+        }
+    }
+
     fn owner_of(&self, topic: &str) -> ShardId {
         owner::of_topic(topic, self.shards)
     }
@@ -227,6 +242,7 @@ impl Broker {
         let mut told: BTreeMap<ShardId, Vec<Delivery>> = BTreeMap::new();
         let mut topics = self.topics.borrow_mut();
         let Some(topic) = topics.get_mut(name) else { return BTreeSet::new() };
+        topic.published += frames.len() as u64;
         for frame in frames {
             let to = |to| Delivery { topic: name.clone(), frame: frame.clone(), to, again: false };
             for shard in topic.plain() {

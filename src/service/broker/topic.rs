@@ -16,6 +16,8 @@ pub struct Topic {
     /// How many plain subscribers each shard has.
     plain: BTreeMap<ShardId, usize>,
     groups: BTreeMap<Arc<str>, Group>,
+    /// Messages since somebody subscribes.
+    pub published: u64,
 }
 
 #[derive(Debug, Default)]
@@ -51,6 +53,12 @@ impl Topic {
                 }
             }
         }
+    }
+
+    /// How many subscribe.
+    pub fn subscribers(&self) -> usize {
+        self.plain.values().sum::<usize>()
+            + self.groups.values().map(|group| group.members.len()).sum::<usize>()
     }
 
     /// Whether nobody subscribes.

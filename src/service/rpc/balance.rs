@@ -106,6 +106,12 @@ impl Nodes {
         false
     }
 
+    /// Every node about which something is known: its address, calls under way, and whether it rests.
+    pub fn each(&self, now: Moment) -> impl Iterator<Item = (&str, usize, bool)> {
+        let rests = move |seen: &Seen| seen.rests_until.is_some_and(|until| until > now);
+        self.of.iter().map(move |(address, seen)| (address.as_str(), seen.in_flight, rests(seen)))
+    }
+
     /// Whether a node rests.
     pub fn rests(&self, address: &str, now: Moment) -> bool {
         self.of.get(address).and_then(|seen| seen.rests_until).is_some_and(|until| until > now)

@@ -21,6 +21,7 @@ use crate::net::http::framing::BodyLength;
 use crate::net::http::request::Request;
 use crate::observe::metrics::ShardMetrics;
 use crate::runtime::{Moment, shard, timer};
+use crate::service::pulse::{self, Calls, Report};
 use crate::service::registry::Registry;
 use balance::{Budget, Nobody, Nodes};
 use frame::Framing;
@@ -94,6 +95,7 @@ pub struct Rpc {
     /// By service; good while the registry has this version.
     targets: RefCell<HashMap<String, (u64, Rc<Targets>)>>,
     metrics: Arc<ShardMetrics>,
+    calls: Calls,
 }
 
 impl Rpc {
@@ -107,11 +109,36 @@ impl Rpc {
             budget: RefCell::new(Budget::new(shard::now())),
             targets: RefCell::default(),
             metrics,
+            calls: Calls::default(),
         })
     }
 
     /// Makes a call and brings its result.
     pub async fn call(&self, call: &Call) -> Result<Vec<u8>, CallError> {
+        let began = shard::now();
+        let outcome = self.make(call).await;
+        // Whoever names what is not there makes no entry.
+        if call.address.is_none() && outcome != Err(CallError::Unknown) {
+            self.calls.note(&call.service, shard::now().since(began), outcome.is_ok());
+        }
+        outcome
+    }
+
+    /// Notes a request that was passed on.
+    pub fn note(&self, service: &str, began: Moment, is_good: bool) {
+        self.calls.note(service, shard::now().since(began), is_good);
+    }
+
+    /// What this shard sees of services and nodes.
+    pub fn report(&self, report: &mut Report) {
+        report.services = self.calls.report();
+        for (address, in_flight, rests) in self.nodes.borrow().each(shard::now()) {
+            let node = pulse::Node { in_flight: in_flight as u64, resting: u64::from(rests) };
+            report.nodes.insert(address.to_owned(), node);
+        }
+    }
+
+    async fn make(&self, call: &Call) -> Result<Vec<u8>, CallError> {
         let deadline = shard::now() + call.timeout;
         let targets = match &call.address {
             Some(address) => Rc::new(Targets::one(address).ok_or(CallError::Unknown)?),

@@ -50,7 +50,7 @@ use crate::runtime::mailbox::{Post, Reply};
 use crate::runtime::park::Unpark;
 use crate::runtime::{ShardId, shard};
 use crate::service::owner;
-use crate::storage::Store;
+use crate::storage::{Store, placement_hash};
 use std::cell::{Cell, OnceCell};
 use std::future::Future;
 use std::rc::Rc;
@@ -155,6 +155,16 @@ impl Streams {
         let sent = counts.asks.value() + counts.tells.value();
         self.metrics.mailbox_messages.add(sent - self.metrics.mailbox_messages.value());
         self.metrics.mailbox_lanes_full.add(counts.full.value() - self.metrics.mailbox_lanes_full.value());
+    }
+
+    /// The store under them.
+    pub fn store(&self) -> &Rc<Store> {
+        &self.store
+    }
+
+    /// The shard that decides about the stream of this id.
+    pub fn owner_of_id(&self, id: &[u8]) -> ShardId {
+        self.store.owner_of_hash(placement_hash(owner::space::STREAMS, id))
     }
 
     /// Where this shard counts.

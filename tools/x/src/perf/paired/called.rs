@@ -46,8 +46,8 @@ fn compare(bench: &mut Bench<'_>, name: &str, connections: u32, goals: &[Goal]) 
         setup.dialects = &["micro"];
     })?;
     let ours = pond.address("micro").expect("it is served").to_owned();
-    register(&ours, backend.address())?;
-    let theirs = proxy(bench, name, &folder, backend.address())?;
+    register(&ours, &backend.address)?;
+    let theirs = proxy(bench, name, &folder, &backend.address)?;
     let line = |address: &str| {
         format!(
             "http http://{address}/web/echo --method POST --body-size 1KiB --expect-length 1KiB --connections {connections}"

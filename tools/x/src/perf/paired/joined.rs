@@ -38,11 +38,6 @@ impl Backend {
         io::BufRead::read_line(&mut io::BufReader::new(stdout), &mut line)?;
         Ok(Self { child, address: line.split_whitespace().last().unwrap_or_default().to_owned() })
     }
-
-    /// Where it listens.
-    pub fn address(&self) -> &str {
-        &self.address
-    }
 }
 
 impl Drop for Backend {
