@@ -11,6 +11,7 @@ pub mod holder;
 pub mod late;
 pub mod listen;
 pub mod mesh;
+pub mod remote;
 pub mod serving;
 
 use crate::config::{Config, Diagnostics, Durability, LogFormat, LogLevel};
@@ -30,6 +31,7 @@ use crate::storage::{self, OpenError, Store};
 use certificates::Keyring;
 use control::{Control, Phase};
 use listen::Bound;
+use remote::Elsewhere;
 use serving::{Handout, Mailboxes, Parts};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -172,6 +174,7 @@ fn start(config: Config, shards: usize, bound: Vec<Bound>, keyring: Arc<Keyring>
     let mailboxes = Mailboxes::of(shards);
     let (modules, stamps) = (Arc::new(Modules::default()), Stamps::default());
     modules.configure(ion::configured(&control.config().ion));
+    let elsewhere = Elsewhere::of(&control.config(), keyring.trust());
     let handout = Handout::new(images, mailboxes, bound, |image, mailboxes, sockets| Parts {
         image,
         mailboxes,
@@ -179,6 +182,7 @@ fn start(config: Config, shards: usize, bound: Vec<Bound>, keyring: Arc<Keyring>
         control: control.clone(),
         accounts: accounts.clone(),
         keyring: keyring.clone(),
+        elsewhere: elsewhere.clone(),
         fifo_dir: fifo_dir.clone(),
         modules: modules.clone(),
         stamps: stamps.clone(),

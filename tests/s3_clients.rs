@@ -5,9 +5,10 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
+use common::moto::clients;
 use common::s3::{ID, SECRET, with_keys};
 use common::{Setup, daemon::scratch};
 
@@ -89,9 +90,4 @@ fn round_trips(client: &str) {
     let said = [done.stdout, done.stderr].concat();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&said));
     assert!(!daemon.log().contains("panicked"), "a client was too much for it:\n{}", daemon.log());
-}
-
-fn clients() -> PathBuf {
-    // target/tmp is cargo's; the clients lie beside it.
-    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target directory").join("clients")
 }

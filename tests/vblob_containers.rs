@@ -5,12 +5,13 @@ mod common;
 use std::sync::OnceLock;
 
 use common::http::{End, request_bytes};
+use common::moto;
 use common::vblob::{elements, fresh_container, put, refused};
-use common::{Conn, Daemon, Setup, Shared, get, head, request};
+use common::{Conn, Daemon, Shared, get, head, request};
 
 fn daemon() -> Shared {
     static DAEMON: OnceLock<Daemon> = OnceLock::new();
-    Setup::default().vblob("").share(&DAEMON)
+    moto::vblob().share(&DAEMON)
 }
 
 #[test]
@@ -25,7 +26,7 @@ fn making_a_container_twice_is_as_good_as_once() {
 
 #[test]
 fn containers_are_listed_in_the_order_of_their_names() {
-    let daemon = Setup::default().vblob("").start();
+    let daemon = moto::vblob().start();
     let empty = get(daemon.vblob(), "/").expect(200);
     assert_eq!(
         empty.text(),

@@ -1,17 +1,18 @@
 //! Files of vblob: what is stored is what is read, whole or in part, under any key, and nothing in between.
 
-mod common;
+pub mod common;
 
 use std::sync::OnceLock;
 
 use common::http::request_bytes;
+use common::moto;
 use common::vblob::{elements, fresh_container, put, refused};
-use common::{Conn, Daemon, End, Live, Setup, Shared, bytes_of, eventually, get, head, request, sha256};
+use common::{Conn, Daemon, End, Live, Shared, bytes_of, eventually, get, head, request, sha256};
 use md5::{Digest, Md5};
 
 fn daemon() -> Shared {
     static DAEMON: OnceLock<Daemon> = OnceLock::new();
-    Setup::default().vblob("").share(&DAEMON)
+    moto::vblob().share(&DAEMON)
 }
 
 fn md5_hex(bytes: &[u8]) -> String {
@@ -156,7 +157,10 @@ fn keys_are_bytes_and_never_paths() {
         "%26lt;",
         &long,
     ];
-    for key in keys {
+    // Of keys of an S3 server that are no text, of those that moto takes for paths, it knows nothing.
+    let is_there = |key: &&str| !moto::is_used() || !["/", "%00", "%FF%FE", "%2F%2F", "%0A"].contains(key);
+    let keys: Vec<&str> = keys.into_iter().filter(is_there).collect();
+    for key in &keys {
         put(daemon.vblob(), &format!("/{container}/{key}"), &[], key.as_bytes()).expect(200);
     }
     for key in keys {
@@ -251,7 +255,7 @@ fn who_reads_keeps_the_bytes_that_were_there_when_reading_began() {
 
 #[test]
 fn what_was_answered_is_there_after_a_crash() {
-    let mut daemon = Setup::default().vblob("").start();
+    let mut daemon = moto::vblob().start();
     for container in ["abc", "gone", "more"] {
         request(daemon.vblob(), "PUT", &format!("/{container}"), &[], b"").expect(200);
     }
@@ -586,7 +590,7 @@ fn a_peer_that_waits_is_told_to_go_on_or_why_not() {
 
 #[test]
 fn requests_and_bytes_are_counted() {
-    let daemon = Setup::default().vblob("").start();
+    let daemon = moto::vblob().start();
     request(daemon.vblob(), "PUT", "/abc", &[], b"").expect(200);
     put(daemon.vblob(), "/abc/a", &[], b"12345").expect(200);
     get(daemon.vblob(), "/abc/a").expect(200);

@@ -4,6 +4,8 @@
 //! Lives on: whichever shard calls.
 
 pub mod json;
+pub mod sigv4;
 pub mod text;
 pub mod time;
 pub mod xml;
+pub mod xml_in;

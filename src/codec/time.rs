@@ -89,6 +89,51 @@ impl fmt::Display for Rfc3339 {
     }
 }
 
+/// The milliseconds since 1970 of what [`Rfc3339`] writes; the fraction may have any number of digits, or be missing.
+pub fn parse_rfc3339_ms(text: &[u8]) -> Option<u64> {
+    let (seconds, fraction) = text.split_at_checked(19)?;
+    if [seconds[4], seconds[7], seconds[13], seconds[16]] != *b"--::" {
+        return None;
+    }
+    let mut basic: Vec<u8> = seconds.iter().copied().filter(|byte| !matches!(byte, b'-' | b':')).collect();
+    basic.push(b'Z');
+    let digits = match fraction.strip_suffix(b"Z")? {
+        [] => &[][..],
+        [b'.', digits @ ..] if !digits.is_empty() && digits.iter().all(u8::is_ascii_digit) => digits,
+        _ => return None,
+    };
+    let millis =
+        (0..3).fold(0, |sum, at| 10 * sum + u64::from(digits.get(at).map_or(0, |digit| digit - b'0')));
+    Some(1000 * parse_basic_time(&basic)? + millis)
+}
+
+/// The seconds since 1970 of `YYYYMMDDTHHMMSSZ` (ISO 8601, basic).
+pub fn parse_basic_time(text: &[u8]) -> Option<u64> {
+    let text: &[u8; 16] = text.try_into().ok()?;
+    if text[8] != b'T' || text[15] != b'Z' {
+        return None;
+    }
+    let number = |range: std::ops::Range<usize>| {
+        text[range]
+            .iter()
+            .try_fold(0u64, |sum, digit| digit.is_ascii_digit().then(|| 10 * sum + u64::from(digit - b'0')))
+    };
+    let (year, month, day) = (number(0..4)?, number(4..6)?, number(6..8)?);
+    let (hour, minute, second) = (number(9..11)?, number(11..13)?, number(13..15)?);
+    let fits = year >= 1970 && (1..=12).contains(&month) && (1..=31).contains(&day);
+    if !fits || hour > 23 || minute > 59 || second > 60 {
+        return None;
+    }
+    Some(86_400 * days_before(year, month, day) + 3600 * hour + 60 * minute + second)
+}
+
+/// Days from 1970 to a date, with years that begin in March, so that the leap day comes last.
+fn days_before(year: u64, month: u64, day: u64) -> u64 {
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let of_year = (153 * month + 2) / 5 + day - 1;
+    365 * year + year / 4 - year / 100 + year / 400 + of_year - 719_468
+}
+
 /// Text that is not a duration in Go's notation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadDuration;
@@ -270,6 +315,36 @@ const MONTHS: [&[u8; 3]; 12] =
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn basic_times_that_are_none() {
+        for text in ["", "20260102T030405", "20260102 030405Z", "20261302T030405Z", "2026010xT030405Z"] {
+            assert_eq!(parse_basic_time(text.as_bytes()), None, "{text}");
+        }
+        assert_eq!(parse_basic_time(b"19700101T000000Z"), Some(0));
+        for text in [
+            "",
+            "2026-01-02T03:04:05",
+            "2026-01-02T03:04:05.Z",
+            "2026-01-02 03:04:05Z",
+            "2026-01-02T03:04:05.1+01:00",
+        ] {
+            assert_eq!(parse_rfc3339_ms(text.as_bytes()), None, "{text}");
+        }
+        assert_eq!(parse_rfc3339_ms(b"1970-01-01T00:00:01.5Z"), Some(1500));
+        assert_eq!(parse_rfc3339_ms(b"1970-01-01T00:00:01.123456Z"), Some(1123));
+        assert_eq!(parse_rfc3339_ms(b"1970-01-01T00:00:01Z"), Some(1000));
+    }
+
+    proptest! {
+        #[test]
+        fn times_come_back(ms in 0u64..253_402_300_800_000) {
+            let text = Rfc3339::at_ms(ms);
+            prop_assert_eq!(parse_rfc3339_ms(text.as_str().as_bytes()), Some(ms));
+            let basic = format!("{}Z", text.as_str()[..19].replace(['-', ':'], ""));
+            prop_assert_eq!(parse_basic_time(basic.as_bytes()), Some(ms / 1000));
+        }
+    }
 
     #[test]
     fn dates_that_people_get_wrong() {

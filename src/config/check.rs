@@ -236,16 +236,15 @@ impl Rules<'_, '_> {
     fn remote(&mut self, config: &Config) {
         let remote = &config.remote.s3;
         if let Some(endpoint) = &remote.endpoint {
-            let host = endpoint.strip_prefix("https://").or_else(|| endpoint.strip_prefix("http://"));
-            let fits = host.is_some_and(|host| !host.is_empty() && !host.starts_with('/'));
+            let fits = remote.place().is_some();
             let accepted = "\"https://host\" or \"http://host:port\"";
             self.demand(fits, "remote.s3.endpoint", format!("{endpoint:?}"), "not a URL", accepted);
         }
-        let driver = config.blob.driver;
-        let fits = driver == Driver::Segments || !(config.vblob.enabled || config.s3.enabled);
-        let problem = "blobs cannot be kept in another store in this version";
-        self.demand(fits, "blob.driver", quoted(driver), problem, "\"segments\"");
-        let users = [("ion.blob_provider", config.ion.blob_provider, config.ion.enabled)];
+        let blob_users = config.vblob.enabled || config.s3.enabled;
+        let users = [
+            ("blob.driver", config.blob.driver, blob_users),
+            ("ion.blob_provider", config.ion.blob_provider, config.ion.enabled),
+        ];
         for (key, driver, _) in users.into_iter().filter(|(_, driver, used)| *used && *driver == Driver::S3) {
             let missing = [
                 ("remote.s3.endpoint", remote.endpoint.is_none()),
@@ -256,9 +255,6 @@ impl Rules<'_, '_> {
                 let fits = self.failed(needed);
                 let problem = format!("{needed} is not set");
                 self.demand(fits, key, quoted(driver), &problem, "\"segments\", or all keys of [remote.s3]");
-            }
-            if missing.iter().all(|(_, missing)| !missing) {
-                self.demand(false, key, quoted(driver), problem, "\"segments\"");
             }
         }
     }

@@ -19,6 +19,7 @@ mod check;
 mod choice;
 mod diagnostic;
 mod listen;
+mod remote;
 mod schema;
 mod secret;
 mod sections;
@@ -31,6 +32,7 @@ use std::collections::BTreeMap;
 pub use choice::{Driver, Durability, Handler, Interrupted, LogFormat, LogLevel, Output, Share, VblobAuth};
 pub use diagnostic::{Diagnostic, Diagnostics, Origin, Warning};
 pub use listen::{Listen, ListenError, Wanted};
+pub use remote::RemotePlace;
 pub use secret::Secret;
 pub use sections::{
     AccessKey, Admin, Blob, Config, Doors, Ion, IonModule, Kind, Limits, Loom, Micro, Net, Proxy, Remote,

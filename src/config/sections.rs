@@ -307,10 +307,20 @@ section!(
         access_key_id: Option<String> = None;
         /// The secret access key.
         secret_access_key: Option<Secret> = None;
+        /// Who signs the certificate of an `https` endpoint; without it, whom the system trusts.
+        ca_file: Option<PathBuf> = None;
         /// What the names of all our buckets there begin with.
         bucket_prefix: String = "millpond-".to_owned();
     }
 );
+
+impl Config {
+    /// Whether anything that is served keeps blobs in the store of `[remote.s3]`: the dialects of blobs, and ion.
+    pub fn remote_users(&self) -> (bool, bool) {
+        let blobs = self.blob.driver == Driver::S3 && (self.vblob.enabled || self.s3.enabled);
+        (blobs, self.ion.blob_provider == Driver::S3 && self.ion.enabled)
+    }
+}
 
 record!(
     /// A further listener of serpentine, with kinds and a backend of its own.

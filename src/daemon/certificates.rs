@@ -1,16 +1,19 @@
-//! The certificates that listeners show: read at the start, and again at SIGHUP.
+//! The certificates that listeners show, read at the start and again at SIGHUP; and those that we trust elsewhere.
 //!
 //! Invariant: what a listener shows is always one set of files that fit each other; a set that does not is refused as
 //! a whole, with the key and place of the culprit. Runs on the main thread; what it made is shared by all shards.
 
 use crate::config::{Config, Diagnostic, Diagnostics, Tls};
-use crate::net::tls::{BadPem, Certificates, Part, Pem};
+use crate::net::tls::{BadPem, Certificates, Part, Pem, Trust};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-/// The certificates of all sections that have some.
-pub struct Keyring(Vec<(&'static str, Arc<Certificates>)>);
+/// The certificates of all sections that have some, and whom the remote store is proven by.
+pub struct Keyring {
+    shown: Vec<(&'static str, Arc<Certificates>)>,
+    trust: Option<Trust>,
+}
 
 impl Keyring {
     /// Reads what `config` names for listeners; the error has what is wrong with each section.
@@ -24,18 +27,27 @@ impl Keyring {
                 Err(bad) => found.push(explain(section, &files, bad, config)),
             }
         }
-        Diagnostics::of(found).map_or(Ok(Keyring(loaded)), Err)
+        let trust = trust(config).unwrap_or_else(|bad| {
+            found.push(bad);
+            None
+        });
+        Diagnostics::of(found).map_or(Ok(Keyring { shown: loaded, trust }), Err)
     }
 
     /// What the listeners of `section` show; `None` when they speak no TLS.
     pub fn of(&self, section: &str) -> Option<Arc<Certificates>> {
-        self.0.iter().find(|(name, _)| *name == section).map(|(_, certificates)| certificates.clone())
+        self.shown.iter().find(|(name, _)| *name == section).map(|(_, certificates)| certificates.clone())
+    }
+
+    /// Whom the store elsewhere has to be vouched for by; `None` when it is spoken to in plain.
+    pub fn trust(&self) -> Option<Trust> {
+        self.trust.clone()
     }
 
     /// Reads all of them again. Connections that come from here on see the new ones; where the files are bad,
     /// everything stays as it is and the log says why.
     pub fn reload(&self, config: &Config) {
-        for (section, shown) in &self.0 {
+        for (section, shown) in &self.shown {
             let Some(files) = config.tls(section) else { continue };
             match read(&files) {
                 Ok(certificates) => shown.replace(certificates),
@@ -46,6 +58,27 @@ impl Keyring {
             }
         }
     }
+}
+
+fn trust(config: &Config) -> Result<Option<Trust>, Diagnostic> {
+    let remote = &config.remote.s3;
+    let is_used = config.remote_users() != (false, false);
+    if !is_used || !remote.place().is_some_and(|place| place.tls) {
+        return Ok(None);
+    }
+    let trust = match &remote.ca_file {
+        None => Trust::of_system().map_err(|bad| bad.problem),
+        Some(path) => fs::read(path)
+            .map_err(|error| format!("it cannot be read: {error}"))
+            .and_then(|pem| Trust::of(&pem).map_err(|bad| bad.problem)),
+    };
+    trust.map(Some).map_err(|problem| Diagnostic::Value {
+        origin: config.origin("remote.s3.ca_file"),
+        key: "remote.s3.ca_file".to_owned(),
+        value: remote.ca_file.as_ref().map(|path| format!("{path:?}")),
+        problem,
+        accepted: "a PEM file with certificates of authorities".to_owned(),
+    })
 }
 
 /// In the form of every other mistake in a configuration.

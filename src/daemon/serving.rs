@@ -7,6 +7,7 @@ use super::certificates::Keyring;
 use super::control::{Control, Phase};
 use super::late::Late;
 use super::listen::Bound;
+use super::remote::{Drivers, Elsewhere};
 use super::{alone, mesh};
 use crate::config::{self, Config, Share};
 use crate::dialect::admin::{Admin, Registrar, Stage, StoreState, Vitals};
@@ -69,6 +70,8 @@ pub struct Parts {
     pub accounts: Arc<Accounts>,
     /// What listeners that speak TLS show.
     pub keyring: Arc<Keyring>,
+    /// The store elsewhere, if one is used.
+    pub elsewhere: Option<Elsewhere>,
     /// Where FIFOs of process output are made.
     pub fifo_dir: PathBuf,
     /// The modules of ion.
@@ -205,10 +208,12 @@ async fn serve_all(parts: Parts, image: ShardImage, unparks: Vec<Arc<Unpark>>) {
         return;
     }
     let loom = Rc::new(Loom::new(streams.clone(), Settings::of(&config.loom, shared(&config))));
-    let s3 = Rc::new(S3::new(blobs.clone(), s3::Settings::of(&config.s3)));
+    let remote = parts.elsewhere.as_ref().map(Elsewhere::readiness);
+    let drivers = Drivers::of(&blobs, parts.elsewhere);
+    let s3 = Rc::new(S3::new(drivers.blobs.clone(), s3::Settings::of(&config.s3)));
     blobs.set_limits(blob_limits(&config));
     blobs.open_door(streams.clone(), shared(&config));
-    let vblob = Vblob::new(blobs.clone(), vblob::Settings::of(&config.vblob), parts.accounts);
+    let vblob = Vblob::new(drivers.blobs, vblob::Settings::of(&config.vblob), parts.accounts);
     let vblob = Rc::new(vblob);
     for (event, kept) in chain.registered_here() {
         let module = Module::registered(&event, &kept);
@@ -219,6 +224,7 @@ async fn serve_all(parts: Parts, image: ShardImage, unparks: Vec<Arc<Unpark>>) {
     let modules = parts.modules.clone();
     let ion = Ion::new(
         blobs.clone(),
+        drivers.modules,
         chain.clone(),
         streams.clone(),
         parts.modules,
@@ -226,7 +232,7 @@ async fn serve_all(parts: Parts, image: ShardImage, unparks: Vec<Arc<Unpark>>) {
     );
     let ion = Rc::new(ion);
     let admin = Registrar::new(chain.clone(), modules, &config.admin.tokens);
-    let admin = Rc::new(Admin::new(parts.metrics, parts.vitals).with_modules(admin));
+    let admin = Rc::new(Admin::new(parts.metrics, parts.vitals).with_modules(admin).with_remote(remote));
     let health = admin.clone();
     let doors = Doors::new(&config, &shard, metrics.clone(), parts.keyring.clone());
     // Health is asked for above all when the dialects are full or draining: it has doors of its own.

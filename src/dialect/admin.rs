@@ -18,6 +18,7 @@ use crate::net::http::server::Handler;
 use crate::net::http::{Method, Status};
 use crate::observe::counter::Counter;
 use crate::observe::metrics::{self, Dialect, ShardMetrics};
+use crate::service::blob::remote::{Readiness, State};
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -78,6 +79,7 @@ pub struct Admin {
     metrics: Vec<Arc<ShardMetrics>>,
     vitals: Vec<Arc<Vitals>>,
     registrar: Option<Registrar>,
+    remote: Option<Arc<Readiness>>,
 }
 
 const PATHS: &[&str] = &["/livez", "/readyz", "/metrics", modules::PATH];
@@ -86,12 +88,17 @@ const TEXT: &str = "text/plain; charset=utf-8";
 impl Admin {
     /// Reads from all shards' metrics and vitals.
     pub fn new(metrics: Vec<Arc<ShardMetrics>>, vitals: Vec<Arc<Vitals>>) -> Self {
-        Admin { metrics, vitals, registrar: None }
+        Admin { metrics, vitals, registrar: None, remote: None }
     }
 
     /// Lets modules be registered, too.
     pub fn with_modules(self, registrar: Registrar) -> Self {
         Admin { registrar: Some(registrar), ..self }
+    }
+
+    /// Tells how the store elsewhere does, too.
+    pub fn with_remote(self, remote: Option<Arc<Readiness>>) -> Self {
+        Admin { remote, ..self }
     }
 
     /// Takes another configuration, from the next request on.
@@ -111,6 +118,17 @@ impl Admin {
                 let sign = if passes { '+' } else { '-' };
                 let _ = writeln!(page, "[{sign}] {check} {number}: {state}");
             }
+        }
+        if let Some(remote) = &self.remote {
+            let state = remote.state();
+            ready &= state.is_ready();
+            // Lost once it was there, it fails no check: taking us out of service brings nothing back.
+            let sign = match state {
+                State::Ready => '+',
+                State::Lost => '!',
+                State::Starting | State::Unreached | State::Denied => '-',
+            };
+            let _ = writeln!(page, "[{sign}] remote.s3: {}", state.text());
         }
         let _ = writeln!(page, "{}", self.damage());
         (if ready { Status::OK } else { Status::SERVICE_UNAVAILABLE }, page)

@@ -6,7 +6,7 @@
 //! cancelled half-way is never followed by another, because nobody knows how much of it the peer has.
 //! Lives on: the connection's shard, in one task.
 
-use super::tls::{Certificates, Session};
+use super::tls::{Certificates, Session, Trust};
 use crate::runtime::blocking;
 use crate::runtime::file::FileRange;
 use crate::runtime::ring::recv::{End, INBOX_MAX, Receiver};
@@ -49,8 +49,17 @@ impl Stream {
 
     /// Accepts TLS over `socket`. The caller sets a deadline by dropping it.
     pub async fn accept_tls(socket: Rc<Socket>, certificates: &Certificates) -> io::Result<Self> {
+        Stream::shake(socket, Session::accept(certificates)?).await
+    }
+
+    /// The same as the one who connects, to whoever proves to be `host`.
+    pub async fn connect_tls(socket: Rc<Socket>, trust: &Trust, host: &str) -> io::Result<Self> {
+        Stream::shake(socket, Session::connect(trust, host)?).await
+    }
+
+    async fn shake(socket: Rc<Socket>, session: Session) -> io::Result<Self> {
         let mut stream = Stream::new(socket);
-        stream.tls = Some(Box::new(Session::accept(certificates)?));
+        stream.tls = Some(Box::new(session));
         let shaken = stream.handshake().await;
         if shaken.is_err() {
             // An alert tells the peer why.

@@ -11,10 +11,13 @@
 use crate::runtime::ring::recv::{End, INBOX_MAX};
 use arc_swap::ArcSwap;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{Connection, RootCertStore, ServerConfig, ServerConnection};
+use rustls::{ClientConfig, ClientConnection, Connection, RootCertStore, ServerConfig, ServerConnection};
 use std::cell::{Cell, Ref, RefCell};
+use std::cmp::Ordering;
+use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
@@ -66,6 +69,74 @@ impl Certificates {
     /// Shows others to connections that come from here on. Sessions of the old ones are not resumed.
     pub fn replace(&self, others: Certificates) {
         self.0.store(others.0.into_inner());
+    }
+}
+
+/// Whom we trust where we are the client. Equal to its clones and to no other one.
+#[derive(Clone)]
+pub struct Trust(Arc<ClientConfig>);
+
+impl Trust {
+    /// Trusts whoever shows a certificate that these authorities have signed.
+    pub fn of(authorities: &[u8]) -> Result<Self, BadPem> {
+        Ok(Trust::in_roots(roots(authorities, Part::ClientCa)?))
+    }
+
+    /// Trusts whom the system trusts. Reads files: before anything is served.
+    pub fn of_system() -> Result<Self, BadPem> {
+        let found = rustls_native_certs::load_native_certs();
+        let mut roots = RootCertStore::empty();
+        let (added, _) = roots.add_parsable_certificates(found.certs);
+        match added {
+            0 => Err(bad(Part::ClientCa, "the system has no certificates of authorities".to_owned())),
+            _ => Ok(Trust::in_roots(roots)),
+        }
+    }
+
+    fn in_roots(roots: RootCertStore) -> Self {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+            .expect("the provider has ciphers for both versions");
+        let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Trust(Arc::new(config))
+    }
+
+    fn address(&self) -> usize {
+        Arc::as_ptr(&self.0) as usize
+    }
+}
+
+impl fmt::Debug for Trust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Trust")
+    }
+}
+
+impl PartialEq for Trust {
+    fn eq(&self, other: &Self) -> bool {
+        self.address() == other.address()
+    }
+}
+
+impl Eq for Trust {}
+
+impl Hash for Trust {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.address().hash(state);
+    }
+}
+
+impl PartialOrd for Trust {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Trust {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.address().cmp(&other.address())
     }
 }
 
@@ -125,16 +196,27 @@ pub(super) struct Session {
 impl Session {
     /// The accepting side, with what `certificates` are now.
     pub fn accept(certificates: &Certificates) -> io::Result<Session> {
-        let mut connection = ServerConnection::new(certificates.0.load_full()).map_err(io::Error::other)?;
+        let connection = ServerConnection::new(certificates.0.load_full()).map_err(io::Error::other)?;
+        Ok(Session::over(connection.into()))
+    }
+
+    /// The connecting side, to whoever proves to be `host`.
+    pub fn connect(trust: &Trust, host: &str) -> io::Result<Session> {
+        let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+        let connection = ClientConnection::new(trust.0.clone(), name).map_err(io::Error::other)?;
+        Ok(Session::over(connection.into()))
+    }
+
+    fn over(mut connection: Connection) -> Session {
         // What is written is bounded by what gathers before it.
         connection.set_buffer_limit(None);
-        Ok(Session {
-            connection: RefCell::new(connection.into()),
+        Session {
+            connection: RefCell::new(connection),
             inbox: RefCell::default(),
             start: Cell::new(0),
             end: Cell::new(None),
             out: Vec::new(),
-        })
+        }
     }
 
     pub fn is_handshaking(&self) -> bool {

@@ -4,8 +4,9 @@
 //! queued for a slow one. Lives on: the reader's shard.
 
 use crate::net::http::exchange::{Exchange, Gone};
+use crate::runtime::FileRange;
 use crate::service::stream::{Look, state_text};
-use crate::storage::{State, StoreError};
+use crate::storage::State;
 use std::future::Future;
 
 /// The trailers that an answer has which goes on until its stream ends, as `Trailer` announces them.
@@ -21,22 +22,45 @@ pub async fn finish_at_end(exchange: &mut Exchange, state: State, offset: u64) -
     exchange.finish(&trailers[..count]).await
 }
 
+/// What comes next.
+#[derive(Debug)]
+pub enum Piece {
+    /// Bytes that lie in a file, and in memory.
+    Stored(FileRange),
+    /// Bytes that lie in no file of ours.
+    Loaded(Vec<u8>),
+    /// Nothing any more.
+    End(State),
+}
+
+impl From<Look> for Piece {
+    fn from(look: Look) -> Self {
+        match look {
+            Look::Ready(range) => Piece::Stored(range),
+            Look::End(state) => Piece::End(state),
+        }
+    }
+}
+
 /// Something that gives its bytes in order.
 pub trait Source {
+    /// Why it cannot be read.
+    type Error;
+
     /// What is there without waiting.
-    fn look(&mut self) -> Result<Option<Look>, StoreError>;
+    fn look(&mut self) -> Result<Option<Piece>, Self::Error>;
 
     /// Waits for what comes next. May be dropped at any time.
-    fn next(&mut self) -> impl Future<Output = Result<Look, StoreError>>;
+    fn next(&mut self) -> impl Future<Output = Result<Piece, Self::Error>>;
 }
 
 /// Sends what `source` gives to its end, and says how that was; an error is one of reading. `first` is what was looked at
 /// before the head of the answer was written.
-pub async fn send(
+pub async fn send<S: Source>(
     exchange: &mut Exchange,
-    source: &mut impl Source,
-    first: Option<Look>,
-) -> Result<Result<State, StoreError>, Gone> {
+    source: &mut S,
+    first: Option<Piece>,
+) -> Result<Result<State, S::Error>, Gone> {
     let mut next = first.map(Ok);
     loop {
         let look = match next.take() {
@@ -51,8 +75,9 @@ pub async fn send(
             },
         };
         match look {
-            Ok(Look::Ready(range)) => exchange.send_stored(range).await?,
-            Ok(Look::End(state)) => return Ok(Ok(state)),
+            Ok(Piece::Stored(range)) => exchange.send_stored(range).await?,
+            Ok(Piece::Loaded(bytes)) => exchange.send(&bytes).await?,
+            Ok(Piece::End(state)) => return Ok(Ok(state)),
             Err(error) => return Ok(Err(error)),
         }
     }

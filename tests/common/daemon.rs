@@ -38,6 +38,7 @@ pub struct Setup {
     further: String,
     micro: Option<String>,
     admin_listen: String,
+    awaits_readiness: bool,
 }
 
 impl Default for Setup {
@@ -56,6 +57,7 @@ impl Default for Setup {
             further: String::new(),
             micro: None,
             admin_listen: "\"127.0.0.1:0\"".to_owned(),
+            awaits_readiness: false,
         }
     }
 }
@@ -144,6 +146,12 @@ impl Setup {
     pub fn further(mut self, tables: &str) -> Self {
         self.further.push_str(tables);
         self.further.push('\n');
+        self
+    }
+
+    /// A start waits until the daemon says that it is ready.
+    pub fn awaiting_readiness(mut self) -> Self {
+        self.awaits_readiness = true;
         self
     }
 
@@ -501,8 +509,12 @@ fn spawn_ready(setup: &Setup, dir: &Path) -> (Child, serde_json::Value) {
         let status = started.child.wait();
         panic!("the daemon did not get ready ({status:?}):\n{}", started.log());
     };
-    let ready =
+    let ready: serde_json::Value =
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("the ready line {line:?}: {error}"));
+    if setup.awaits_readiness {
+        let admin = ready["admin"].as_str().expect("one address");
+        eventually("the daemon is ready", || (get(admin, "/readyz").status == 200).then_some(()));
+    }
     (started.child, ready)
 }
 
@@ -571,9 +583,18 @@ impl Started {
     }
 }
 
+/// Has what is spawned end with this process.
+pub fn dies_with_us(command: &mut Command) {
+    // SAFETY: the closure runs in the child between fork and exec and makes one system call that allocates nothing and
+    // takes no lock.
+    unsafe {
+        command.pre_exec(|| Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?));
+    }
+}
+
 /// Spawns from a thread that lives as long as the process: the kernel sends the death signal when the spawning
 /// *thread* ends, and test threads come and go.
-fn nursery(command: Command) -> std::io::Result<Child> {
+pub fn nursery(command: Command) -> std::io::Result<Child> {
     type Birth = (Command, mpsc::SyncSender<std::io::Result<Child>>);
     static NURSERY: OnceLock<mpsc::SyncSender<Birth>> = OnceLock::new();
     let births = NURSERY.get_or_init(|| {

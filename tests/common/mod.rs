@@ -15,6 +15,7 @@ pub mod http;
 pub mod ion;
 pub mod loom;
 pub mod micro;
+pub mod moto;
 pub mod proc;
 pub mod prometheus;
 pub mod s3;

@@ -95,7 +95,7 @@ fn drivers(out: &mut Translation, drivers: &Value, current: Option<&Value>) -> R
         match driver.get("type").and_then(Value::as_str) {
             Some("fs") => file_system(out, &key, option)?,
             Some("s3") => {
-                out.leave(&key, "blobs lie in our own segments; this version has no driver for another store")
+                out.leave(&key, "set blob.driver = \"s3\" and its place in [remote.s3] to keep blobs there")
             }
             _ => return Err(format!("{key}.type: neither fs nor s3")),
         }

@@ -4,7 +4,7 @@
 
 use crate::net::http::exchange::{Exchange, Framing, Gone};
 use crate::net::http::{self, Status};
-use crate::service::blob::{BlobError, StoreError};
+use crate::service::blob::{BlobError, RemoteError, StoreError};
 use crate::service::chain::CommitError;
 use serde_json::json;
 
@@ -39,6 +39,8 @@ pub enum Refusal {
     BadBody(http::Refusal),
     /// There is no such blob.
     NoBlob(Box<str>),
+    /// It is done with blobs that are kept here, and these are elsewhere.
+    Elsewhere(&'static str),
     /// The module has no document.
     NoDocument(Box<str>),
     /// A condition does not hold.
@@ -120,6 +122,9 @@ fn describe(refusal: &Refusal) -> (Status, String) {
             (Status::LENGTH_REQUIRED, "say Content-Length, or send the body in chunks".into())
         }
         Refusal::BadBody(refusal) => (refusal.status, refusal.reason.to_string()),
+        Refusal::Elsewhere(what) => {
+            (Status::NOT_IMPLEMENTED, format!("{what} needs blob_provider \"segments\""))
+        }
         Refusal::NoBlob(name) => (Status::NOT_FOUND, format!("there is no blob {name}")),
         Refusal::NoDocument(event) => (Status::NOT_FOUND, format!("no document is there of event {event}")),
         Refusal::Precondition => {
@@ -147,14 +152,19 @@ fn of_blob(error: &BlobError) -> Status {
         BlobError::NoSuchBlob | BlobError::Precondition => Status::PRECONDITION_FAILED,
         BlobError::Quota(_) | BlobError::Count(_) => Status::INSUFFICIENT_STORAGE,
         BlobError::PropertiesTooLong(_) => Status::BAD_REQUEST,
+        // The bucket for modules in a store elsewhere has gone.
+        BlobError::NoSuchContainer => Status::BAD_GATEWAY,
         // This dialect has no containers and composes nothing.
-        BlobError::NoSuchContainer
-        | BlobError::ContainerNotEmpty
+        BlobError::ContainerNotEmpty
         | BlobError::NoSuchUpload
         | BlobError::InvalidPart(_)
         | BlobError::TooManyPieces(_)
         | BlobError::Reserved
         | BlobError::NotCopied => Status::INTERNAL_SERVER_ERROR,
+        BlobError::Remote(RemoteError::NotReady(_)) => Status::SERVICE_UNAVAILABLE,
+        BlobError::Remote(RemoteError::Rejected(_)) => Status::BAD_REQUEST,
+        // Whatever it is that failed there, it is not here.
+        BlobError::Remote(_) => Status::BAD_GATEWAY,
         BlobError::Store(StoreError::NoSpace) => Status::INSUFFICIENT_STORAGE,
         BlobError::Store(StoreError::SyncFailed | StoreError::ReadOnly | StoreError::Closing) => {
             Status::SERVICE_UNAVAILABLE

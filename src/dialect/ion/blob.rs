@@ -13,7 +13,8 @@ use crate::net::http::target::Param;
 use crate::net::http::{BodyLength, Method, RequestHead, ResponseHead, Status};
 use crate::runtime::shard;
 use crate::service::blob::digest::{Algorithm, Digests};
-use crate::service::blob::{Blob, Listed, Look, Name, Properties, Query, Reader, Start, Upload, When};
+use crate::service::blob::{Blob, Listed, Name, Properties, Query, Reader, Start, Upload, When};
+use crate::service::outflow::{self, Piece};
 use crate::service::owner::space;
 use std::ops::Range;
 
@@ -36,6 +37,9 @@ pub async fn put(ion: &Ion, exchange: &mut Exchange, event: &str) -> Result<(), 
         true => space::STAGED,
         false => space::MODULE_BLOBS,
     };
+    if space == space::STAGED && ion.driver.is_remote() {
+        return Err(Refusal::Elsewhere("a staged blob").into());
+    }
     let name = name_in(space, event, head)?;
     let announced = match head.body() {
         BodyLength::None => return Err(Refusal::NoLength.into()),
@@ -46,12 +50,15 @@ pub async fn put(ion: &Ion, exchange: &mut Exchange, event: &str) -> Result<(), 
     let fields = kind.map(|kind| ("content-type".into(), kind.into())).into_iter().collect();
     let Conditions { matches, matches_none, .. } = Conditions::of(head);
     let location = format!("{}{}", ion.location(event), String::from_utf8_lossy(name.key()));
-    let upload = ion.blobs.put(name, announced).await?;
+    let mut properties = Properties { etag: Box::default(), fields };
+    let when = When { matches, matches_none };
+    let upload = ion.driver.file_create(name, announced, &properties, &when).await?;
     let (upload, crc) = receive(exchange, upload).await?;
     // Not a digest alone: what is put again is another blob, whose bytes may lie elsewhere.
     let etag = format!("{crc}-{:x}-{:016x}", upload.size(), shard::current().entropy().next());
-    let properties = Properties { etag: etag.as_str().into(), fields };
-    upload.commit(properties, When { matches, matches_none }).await?;
+    properties.etag = etag.as_str().into();
+    let stored = upload.commit(properties, when).await?;
+    let etag = stored.etag.as_deref().unwrap_or(&etag);
     exchange
         .begin(Status::OK, Framing::Length(location.len() as u64))
         .header("Content-Type", "text/plain; charset=utf-8")
@@ -86,7 +93,11 @@ async fn receive(exchange: &mut Exchange, mut upload: Upload) -> Result<(Upload,
 pub async fn delete(ion: &Ion, exchange: &mut Exchange, event: &str) -> Result<(), Halt> {
     let name = name_in(space::MODULE_BLOBS, event, exchange.head())?;
     let Conditions { matches, matches_none, .. } = Conditions::of(exchange.head());
-    match ion.blobs.delete(&name, When { matches, matches_none }).await? {
+    // A store elsewhere does not tell whether there was something.
+    if ion.driver.is_remote() && ion.driver.file_head(&name).await?.is_none() {
+        return Err(no_blob(&name).into());
+    }
+    match ion.driver.file_delete(&name, When { matches, matches_none }).await? {
         true => Ok(answer::empty(exchange, Status::OK).await?),
         false => Err(no_blob(&name).into()),
     }
@@ -95,9 +106,12 @@ pub async fn delete(ion: &Ion, exchange: &mut Exchange, event: &str) -> Result<(
 /// `GET` and `HEAD`: bytes out from where they lie.
 pub async fn read(ion: &Ion, exchange: &mut Exchange, event: &str) -> Result<(), Halt> {
     let name = name_in(space::MODULE_BLOBS, event, exchange.head())?;
-    let blob = ion.blobs.find(&name).await?.ok_or_else(|| no_blob(&name))?;
+    let (head, conditions) = (exchange.head(), Conditions::of(exchange.head()));
+    // Who asks for the whole of a blob is given it at once.
+    let is_plain = conditions.is_empty() && head.method() == Method::Get && head.header("range").is_none();
+    let (blob, ahead) = ion.driver.file_read(&name, !is_plain).await?.ok_or_else(|| no_blob(&name))?;
     let there = Standing { etag: &blob.properties.etag, modified_ms: blob.created_ms };
-    match Conditions::of(exchange.head()).judge(Some(there), true, shard::current().wall().unix_seconds()) {
+    match conditions.judge(Some(there), true, shard::current().wall().unix_seconds()) {
         Verdict::Proceed => {}
         Verdict::Failed => return Err(Refusal::Precondition.into()),
         Verdict::NotModified => {
@@ -108,7 +122,7 @@ pub async fn read(ion: &Ion, exchange: &mut Exchange, event: &str) -> Result<(),
     let part = part(exchange.head(), there, blob.size)?;
     let Range { start, end } = part.clone().unwrap_or(0..blob.size);
     let is_wanted = exchange.head().method() == Method::Get && start < end;
-    let mut reader = ion.blobs.read(&blob, start, end);
+    let mut reader = ion.driver.stream(&blob, ahead, start, end);
     // Looked at before the head is written: what cannot be read at all is a 500, not a cut answer.
     let first = if is_wanted { Some(reader.next().await?) } else { None };
     greet(exchange, &blob, part);
@@ -163,38 +177,20 @@ fn validators<'b>(head: ResponseHead<'b>, blob: &Blob) -> ResponseHead<'b> {
 async fn send(
     exchange: &mut Exchange,
     reader: &mut Reader,
-    first: Option<Look>,
+    first: Option<Piece>,
     end: u64,
 ) -> Result<bool, Gone> {
-    let mut next = first.map(Ok);
-    while next.is_some() || reader.position() < end {
-        let look = match next.take() {
-            Some(look) => look,
-            None => match reader.look() {
-                Ok(Some(look)) => Ok(look),
-                Ok(None) => {
-                    exchange.flush().await?;
-                    exchange.while_connected(reader.next()).await?
-                }
-                Err(error) => Err(error),
-            },
-        };
-        match look {
-            Ok(Look::Ready(range)) => exchange.send_stored(range).await?,
-            Ok(Look::End(state)) => unreachable!("{state:?} at {} of {end}", reader.position()),
-            Err(error) => {
-                tracing::error!(offset = reader.position(), %error, "blob not readable");
-                return Ok(false);
-            }
-        }
+    let sent = outflow::send(exchange, reader, first).await?;
+    if let Err(error) = &sent {
+        tracing::error!(offset = reader.position(), %error, "blob not readable");
     }
-    Ok(true)
+    Ok(sent.is_ok() && reader.position() == end)
 }
 
 /// `GET /self/blobs`: all names, page by page, in one array.
 pub async fn list(ion: &Ion, exchange: &mut Exchange, event: &str) -> Result<(), Halt> {
     let mut query = Query { limit: PAGE, ..Query::default() };
-    let mut page = ion.blobs.list_group(space::MODULE_BLOBS, event, query.clone()).await?;
+    let mut page = ion.driver.group_list(space::MODULE_BLOBS, event, query.clone()).await?;
     exchange.begin(Status::OK, Framing::Live).header("Content-Type", JSON).finish();
     let mut begins = "[";
     loop {
@@ -209,7 +205,7 @@ pub async fn list(ion: &Ion, exchange: &mut Exchange, event: &str) -> Result<(),
         exchange.send(text.as_bytes()).await?;
         let Some(next) = page.next.take() else { break };
         query.start = Start::At(next);
-        page = match ion.blobs.list_group(space::MODULE_BLOBS, event, query.clone()).await {
+        page = match ion.driver.group_list(space::MODULE_BLOBS, event, query.clone()).await {
             Ok(page) => page,
             Err(error) => {
                 tracing::error!(%error, "a listing broke off");

@@ -37,6 +37,9 @@ pub async fn commit(ion: &Ion, exchange: &mut Exchange, module: &Module) -> Resu
         let name = name::check(blob.as_bytes()).map_err(|error| Refusal::Bad(format!("blobs: {error}")))?;
         blobs.insert(name.into_boxed_slice());
     }
+    if !blobs.is_empty() && ion.driver.is_remote() {
+        return Err(Refusal::Elsewhere("a commit of blobs").into());
+    }
     if let Some(document) = request.document {
         json::check(document.get().as_bytes()).map_err(Refusal::Bad)?;
     }

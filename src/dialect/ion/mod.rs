@@ -43,7 +43,7 @@ use crate::net::http::Method;
 use crate::net::http::exchange::{Exchange, Gone};
 use crate::net::http::server::Handler;
 use crate::observe::metrics::Dialect;
-use crate::service::blob::Blobs;
+use crate::service::blob::{Blobs, Driver};
 use crate::service::chain::{Chain, Identity, Module, Modules, digest_of};
 use crate::service::stream::Streams;
 use answer::{Halt, Refusal};
@@ -94,6 +94,7 @@ pub fn configured(config: &config::Ion) -> Vec<Module> {
 /// The dialect on one shard.
 pub struct Ion {
     blobs: Rc<Blobs>,
+    driver: Driver,
     chain: Rc<Chain>,
     streams: Rc<Streams>,
     modules: Arc<Modules>,
@@ -101,15 +102,16 @@ pub struct Ion {
 }
 
 impl Ion {
-    /// Speaks over the services of this shard. All shards have the same `modules`.
+    /// Speaks over the services of this shard; `driver` says where the modules' blobs are. All shards have the same `modules`.
     pub fn new(
         blobs: Rc<Blobs>,
+        driver: Driver,
         chain: Rc<Chain>,
         streams: Rc<Streams>,
         modules: Arc<Modules>,
         settings: Settings,
     ) -> Self {
-        Ion { blobs, chain, streams, modules, settings: RefCell::new(Rc::new(settings)) }
+        Ion { blobs, driver, chain, streams, modules, settings: RefCell::new(Rc::new(settings)) }
     }
 
     /// Takes other settings, from the next request on.

@@ -117,7 +117,7 @@ impl View {
         // Looked at before the head is written: what cannot be read at all is a 500, not a cut answer.
         let first = match exchange.head().method() {
             Method::Get if from < self.end => match follower.next().await {
-                Ok(look) => Some(look),
+                Ok(look) => Some(look.into()),
                 Err(StoreError::Trimmed(_)) => return Ok(Answered::Trimmed),
                 Err(error) => {
                     return answer::store_error(exchange, &error).await.map(|()| Answered::Yes);

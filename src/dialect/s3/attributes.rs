@@ -36,7 +36,7 @@ pub async fn attributes(s3: &S3, call: &mut Call<'_>, name: Name) -> Result<(), 
             .ok_or_else(|| Fault::argument(name, "not a number")),
     };
     let (max, after) = (number("x-amz-max-parts", PARTS_MAX)?, number("x-amz-part-number-marker", 0)?);
-    let blob = s3.blobs.find(&name).await?.ok_or(Code::NoSuchKey)?;
+    let blob = s3.driver.file_head(&name).await?.ok_or(Code::NoSuchKey)?;
     let wants = |name: &str| wanted.iter().any(|wanted| wanted == name);
     let mut xml = Xml::in_namespace("GetObjectAttributesResponse", XMLNS);
     if wants("ETag") {

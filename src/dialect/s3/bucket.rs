@@ -10,7 +10,7 @@ use super::{S3, param, xml_in};
 use crate::codec::time::Rfc3339;
 use crate::codec::xml::Xml;
 use crate::net::http::Status;
-use crate::service::blob::STREAMS;
+use crate::service::blob::{BlobError, STREAMS};
 use data_encoding::BASE64URL_NOPAD;
 use std::net::Ipv4Addr;
 
@@ -32,9 +32,8 @@ pub async fn list(s3: &S3, call: &mut Call<'_>) -> Result<(), Trouble> {
             Fault::argument("continuation-token", "The continuation token provided is incorrect")
         })?,
     };
-    let mut found: Vec<_> = s3
-        .blobs
-        .containers()
+    let all = s3.driver.container_list().await?;
+    let mut found: Vec<_> = all
         .into_iter()
         .filter(|known| known.name.as_bytes() > &after[..] && known.name.as_bytes().starts_with(&prefix))
         .collect();
@@ -76,7 +75,7 @@ pub async fn create(s3: &S3, call: &mut Call<'_>, bucket: &str, chain: Option<Ch
     if !body.is_empty() {
         xml_in::location(&body)?;
     }
-    if !s3.blobs.create_container(bucket).await? {
+    if !s3.driver.container_create(bucket).await? {
         return Err(Fault::from(Code::BucketAlreadyOwnedByYou).with("BucketName", bucket).into());
     }
     tracing::info!(bucket, "bucket created");
@@ -85,21 +84,21 @@ pub async fn create(s3: &S3, call: &mut Call<'_>, bucket: &str, chain: Option<Ch
 
 /// Whether there is one, and where.
 pub async fn head(s3: &S3, call: &mut Call<'_>, bucket: &str) -> Result<(), Trouble> {
-    demand(s3, bucket)?;
+    demand(s3, bucket).await?;
     let settings = s3.settings();
     call.empty(Status::OK, &[("x-amz-bucket-region", settings.keys.region())]).await
 }
 
 /// Deletes an empty one.
 pub async fn delete(s3: &S3, call: &mut Call<'_>, bucket: &str) -> Result<(), Trouble> {
-    s3.blobs.delete_container(bucket).await?;
+    s3.driver.container_delete(bucket).await?;
     tracing::info!(bucket, "bucket deleted");
     call.empty(Status::NO_CONTENT, &[]).await
 }
 
 /// The region; the first one of all has no name here.
 pub async fn location(s3: &S3, call: &mut Call<'_>, bucket: &str) -> Result<(), Trouble> {
-    demand(s3, bucket)?;
+    demand(s3, bucket).await?;
     let settings = s3.settings();
     let region = Some(settings.keys.region()).filter(|region| *region != "us-east-1");
     let mut xml = Xml::in_namespace("LocationConstraint", XMLNS);
@@ -109,15 +108,15 @@ pub async fn location(s3: &S3, call: &mut Call<'_>, bucket: &str) -> Result<(), 
 
 /// There are no versions, and never were.
 pub async fn versioning(s3: &S3, call: &mut Call<'_>, bucket: &str) -> Result<(), Trouble> {
-    demand(s3, bucket)?;
+    demand(s3, bucket).await?;
     call.xml(Xml::in_namespace("VersioningConfiguration", XMLNS)).await
 }
 
 /// The bucket must be there.
-pub fn demand(s3: &S3, bucket: &str) -> Result<(), Fault> {
-    match s3.blobs.container(bucket) {
-        Some(_) => Ok(()),
-        None => Err(Fault::from(Code::NoSuchBucket).with("BucketName", bucket)),
+pub async fn demand(s3: &S3, bucket: &str) -> Result<(), Fault> {
+    match s3.driver.demand_container(bucket).await {
+        Err(BlobError::NoSuchContainer) => Err(Fault::from(Code::NoSuchBucket).with("BucketName", bucket)),
+        other => Ok(other?),
     }
 }
 

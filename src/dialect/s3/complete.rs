@@ -73,7 +73,8 @@ pub async fn complete(
     let etag = properties.etag.clone();
     let chosen =
         parts.iter().map(|(number, blob)| PartOf { number: *number, etag: blob.properties.etag.clone() });
-    s3.blobs.complete(&name, &id, chosen.collect(), properties, when).await?;
+    let done = s3.driver.complete(&name, &id, chosen.collect(), properties, when).await?;
+    let etag = done.etag.unwrap_or(etag);
     let host = call.exchange.head().host().to_owned();
     call.xml(document(&host, &name, &etag, checksum)).await
 }
@@ -87,7 +88,7 @@ async fn again(
     fault: Fault,
 ) -> Result<(), Trouble> {
     let etag = etag_of(wanted.iter().map(|named| &*named.etag));
-    match s3.blobs.find(name).await? {
+    match s3.driver.file_head(name).await? {
         Some(blob) if *blob.properties.etag == *etag => {
             let host = call.exchange.head().host().to_owned();
             call.xml(document(&host, name, &etag, Checksum::of(&blob.properties))).await
@@ -112,7 +113,7 @@ async fn look(s3: &S3, name: &Name, id: &UploadId) -> Result<(Multipart, BTreeMa
     let mut there = BTreeMap::new();
     let mut after = 0;
     loop {
-        let (upload, parts, more) = s3.blobs.parts(name, id, after, PAGE).await?;
+        let (upload, parts, more) = s3.driver.parts(name, id, after, PAGE).await?;
         for Part { number, blob } in parts {
             after = number;
             there.insert(number, blob);

@@ -46,10 +46,10 @@ pub async fn copy(s3: &S3, call: &mut Call<'_>, name: Name) -> Result<(), Troubl
         true => fields::replaced(&source.properties, kept),
         false => fields::copied(&source.properties),
     };
-    let stored = s3.blobs.copy(&source, name, properties, when).await?;
+    let stored = s3.driver.file_copy(&source, name, properties, when).await?;
     let result = "CopyObjectResult";
-    call.xml(document(result, stored.created_ms, &source.properties.etag, Checksum::of(&source.properties)))
-        .await
+    let etag = stored.etag.as_ref().unwrap_or(&source.properties.etag);
+    call.xml(document(result, stored.created_ms, etag, Checksum::of(&source.properties))).await
 }
 
 /// Makes a range of an object a part.
@@ -78,7 +78,8 @@ pub async fn copy_part(s3: &S3, call: &mut Call<'_>, part: PartOf) -> Result<(),
         checksum.keep(&mut properties);
     }
     let PartOf { name, id, number } = part;
-    let stored = s3.blobs.copy_part(&source, range, &name, &id, number, properties).await?;
+    let stored = s3.driver.copy_part(&source, range, &name, &id, number, properties).await?;
+    let etag = stored.etag.unwrap_or(etag);
     call.xml(document("CopyPartResult", stored.created_ms, &etag, checksum)).await
 }
 
@@ -119,7 +120,7 @@ fn source_of(head: &RequestHead) -> Result<Name, Fault> {
 
 async fn find(s3: &S3, head: &RequestHead, name: &Name) -> Result<Blob, Fault> {
     let conditions = Conditions::prefixed(head, "x-amz-copy-source-");
-    let source = s3.blobs.find(name).await?.ok_or(Fault::from(Code::NoSuchKey))?;
+    let source = s3.driver.file_head(name).await?.ok_or(Fault::from(Code::NoSuchKey))?;
     let standing = Standing { etag: &source.properties.etag, modified_ms: source.created_ms };
     match conditions.judge(Some(standing), true, shard::current().wall().unix_seconds()) {
         Verdict::Proceed => Ok(source),

@@ -30,7 +30,7 @@ pub async fn delete(s3: &S3, call: &mut Call<'_>, name: Name) -> Result<(), Trou
         }
     }
     let when = When { matches_none: None, ..fields::when(head) };
-    s3.blobs.delete(&name, when).await?;
+    s3.driver.file_delete(&name, when).await?;
     call.empty(Status::NO_CONTENT, &[]).await
 }
 
@@ -42,9 +42,7 @@ pub async fn delete_many(
     chain: Option<Chain>,
 ) -> Result<(), Trouble> {
     let plan = Plan::of(call.exchange.head(), chain)?;
-    if s3.blobs.container(bucket).is_none() {
-        return Err(Code::NoSuchBucket.into());
-    }
+    s3.driver.demand_container(bucket).await?;
     let mut body = Vec::new();
     plan.receive(call.exchange, Sink::Memory(&mut body, xml_in::DELETE_BYTES_MAX), None).await?;
     let wanted = xml_in::delete(&body)?;
@@ -86,7 +84,7 @@ async fn delete_one(s3: &S3, bucket: &str, doomed: &Doomed) -> Result<(), Fault>
         "*" => Tags::Any,
         etag => Tags::Of(vec![etag.trim_matches('"').into()]),
     });
-    s3.blobs.delete(&name, When { matches, matches_none: None }).await?;
+    s3.driver.file_delete(&name, When { matches, matches_none: None }).await?;
     Ok(())
 }
 

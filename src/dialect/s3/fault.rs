@@ -6,7 +6,7 @@
 use super::payload::chunks::Bad;
 use super::sign::Denied;
 use crate::net::http::Status;
-use crate::service::blob::{BadName, BlobError, StoreError};
+use crate::service::blob::{BadName, BlobError, RemoteError, StoreError};
 use std::borrow::Cow;
 
 macro_rules! codes {
@@ -38,12 +38,14 @@ codes! {
     AccessDenied FORBIDDEN "Access Denied";
     AuthorizationHeaderMalformed BAD_REQUEST "The authorization header you provided is invalid.";
     AuthorizationQueryParametersError BAD_REQUEST "The query parameters of the signature are invalid.";
+    BadGateway BAD_GATEWAY "The store behind this one failed.";
     BadDigest BAD_REQUEST "The Content-MD5 or checksum value that you specified did not match what the server received.";
     BucketAlreadyExists CONFLICT "The requested bucket name is not available. Please select a different name and try again.";
     BucketAlreadyOwnedByYou CONFLICT "Your previous request to create the named bucket succeeded and you already own it.";
     BucketNotEmpty CONFLICT "The bucket you tried to delete is not empty";
     EntityTooLarge BAD_REQUEST "Your proposed upload exceeds the maximum allowed object size.";
     EntityTooSmall BAD_REQUEST "Your proposed upload is smaller than the minimum allowed size";
+    GatewayTimeout GATEWAY_TIMEOUT "The store behind this one did not answer in time.";
     IncompleteBody BAD_REQUEST "You did not provide the number of bytes specified by the Content-Length HTTP header";
     InsufficientStorage INSUFFICIENT_STORAGE "There is no room on the disk.";
     InternalError INTERNAL_SERVER_ERROR "We encountered an internal error. Please try again.";
@@ -71,6 +73,7 @@ codes! {
     QuotaExceeded INSUFFICIENT_STORAGE "The quota is used up.";
     RequestTimeTooSkewed FORBIDDEN "The difference between the request time and the current time is too large.";
     ServiceUnavailable SERVICE_UNAVAILABLE "Please reduce your request rate, or try again later.";
+    SlowDown SERVICE_UNAVAILABLE "Please reduce your request rate.";
     SignatureDoesNotMatch FORBIDDEN "The request signature we calculated does not match the signature you provided. Check your key and signing method.";
     XAmzContentSHA256Mismatch BAD_REQUEST "The provided 'x-amz-content-sha256' header does not match what was computed.";
 }
@@ -171,8 +174,26 @@ impl From<BlobError> for Fault {
                 format!("{error}; there is room again once enough are deleted"),
             ),
             BlobError::PropertiesTooLong(_) => Fault::new(Code::MetadataTooLarge, error.to_string()),
+            BlobError::Remote(error) => error.into(),
             BlobError::Store(error) => error.into(),
         }
+    }
+}
+
+impl From<RemoteError> for Fault {
+    fn from(error: RemoteError) -> Self {
+        let code = match &error {
+            RemoteError::NotReady(_) => Code::ServiceUnavailable,
+            RemoteError::Busy => Code::SlowDown,
+            RemoteError::Unreachable(_)
+            | RemoteError::Refused(..)
+            | RemoteError::Absent
+            | RemoteError::Malformed(_) => Code::BadGateway,
+            RemoteError::Timeout => Code::GatewayTimeout,
+            RemoteError::NotOffered(_) => Code::NotImplemented,
+            RemoteError::Rejected(_) => Code::InvalidRequest,
+        };
+        Fault::new(code, error.to_string())
     }
 }
 

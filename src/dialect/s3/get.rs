@@ -19,7 +19,13 @@ use std::ops::Range;
 /// Answers.
 pub async fn get(s3: &S3, call: &mut Call<'_>, name: Name) -> Result<(), Trouble> {
     let conditions = Conditions::of(call.exchange.head());
-    let found = s3.blobs.find(&name).await?.ok_or(Code::NoSuchKey)?;
+    let head = call.exchange.head();
+    // Who asks for the whole of an object is given it at once.
+    let is_plain = conditions.is_empty()
+        && head.method() == Method::Get
+        && head.header("range").is_none()
+        && !param::is_present(head, "partNumber");
+    let (found, ahead) = s3.driver.file_read(&name, !is_plain).await?.ok_or(Code::NoSuchKey)?;
     let blob = found.as_of(conditions.matches.as_ref());
     let head = call.exchange.head();
     let standing = Standing { etag: &blob.properties.etag, modified_ms: blob.created_ms };
@@ -34,7 +40,7 @@ pub async fn get(s3: &S3, call: &mut Call<'_>, name: Name) -> Result<(), Trouble
         }
     }
     if param::is_present(head, "follow")
-        && let Some(follower) = s3.blobs.follow(&blob, follow::from(head, blob.size)?)
+        && let Some(follower) = s3.driver.follow(&blob, follow::from(head, blob.size)?)
     {
         return follow::follow(call, &blob, follower).await;
     }
@@ -43,7 +49,7 @@ pub async fn get(s3: &S3, call: &mut Call<'_>, name: Name) -> Result<(), Trouble
     let wants_checksum =
         head.header("x-amz-checksum-mode").is_some_and(|mode| mode.eq_ignore_ascii_case(b"enabled"));
     let (from, to) = part.range.as_ref().map_or((0, blob.size), |range| (range.start, range.end));
-    let mut reader = s3.blobs.read(&blob, from, to);
+    let mut reader = s3.driver.stream(&blob, ahead, from, to);
     // Looked at before the head is written: what cannot be read at all is an error, not a cut answer.
     let first = match call.exchange.head().method() {
         Method::Get if from < to => Some(reader.next().await?),
@@ -111,6 +117,10 @@ fn part_of(number: &[u8], blob: &Blob) -> Result<Part, Fault> {
         Some(sizes) => {
             let range = sizes::range(&sizes, number).ok_or(Fault::from(Code::InvalidPartNumber))?;
             Ok(Part { range: Some(range), count: Some(sizes.len()) })
+        }
+        // Where it was composed is known to the store elsewhere alone.
+        None if blob.properties.etag.contains('-') => {
+            Err(Fault::new(Code::NotImplemented, "The parts of this object are not known"))
         }
         // What was put at once is one part.
         None if number == 1 => Ok(Part { range: None, count: None }),

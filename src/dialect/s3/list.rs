@@ -34,7 +34,7 @@ pub enum Kind {
 
 /// Answers.
 pub async fn list(s3: &S3, call: &mut Call<'_>, bucket: &str, kind: Kind) -> Result<(), Trouble> {
-    bucket::demand(s3, bucket)?;
+    bucket::demand(s3, bucket).await?;
     let asked = Asked::of(call.exchange.head(), kind)?;
     let query = Query {
         prefix: asked.prefix.clone(),
@@ -42,7 +42,7 @@ pub async fn list(s3: &S3, call: &mut Call<'_>, bucket: &str, kind: Kind) -> Res
         start: asked.start.clone(),
         limit: asked.max,
     };
-    let page = s3.blobs.list(bucket, query).await?;
+    let page = s3.driver.file_list(bucket, query).await?;
     call.xml(asked.document(bucket, &page)).await
 }
 

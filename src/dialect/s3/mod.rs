@@ -55,7 +55,7 @@ use crate::net::http::exchange::{Exchange, Gone};
 use crate::net::http::server::Handler;
 use crate::observe::metrics::Dialect;
 use crate::runtime::shard;
-use crate::service::blob::Blobs;
+use crate::service::blob::Driver;
 use payload::Trouble;
 use reply::Call;
 use route::{Request, Task};
@@ -82,14 +82,14 @@ impl Settings {
 
 /// The dialect on one shard.
 pub struct S3 {
-    blobs: Rc<Blobs>,
+    driver: Driver,
     settings: RefCell<Rc<Settings>>,
 }
 
 impl S3 {
-    /// Speaks over `blobs`.
-    pub fn new(blobs: Rc<Blobs>, settings: Settings) -> Self {
-        S3 { blobs, settings: RefCell::new(Rc::new(settings)) }
+    /// Speaks over `driver`.
+    pub fn new(driver: Driver, settings: Settings) -> Self {
+        S3 { driver, settings: RefCell::new(Rc::new(settings)) }
     }
 
     /// Takes other settings, from the next request on. Where everyone may do everything depends on where we listen,

@@ -33,7 +33,7 @@ pub async fn begin(s3: &S3, call: &mut Call<'_>, name: Name) -> Result<(), Troub
         properties.fields.push((ALGORITHM_FIELD.into(), algorithm.text().as_bytes().into()));
         properties.fields.push((KIND_FIELD.into(), kind.text().as_bytes().into()));
     }
-    let id = s3.blobs.begin(&name, properties).await?;
+    let id = s3.driver.begin(&name, properties).await?;
     let mut xml = Xml::in_namespace("InitiateMultipartUploadResult", XMLNS);
     xml.element("Bucket", name.container()).element("Key", name.key()).element("UploadId", id.as_str());
     let shown = checksum.map(|(algorithm, kind)| {
@@ -92,7 +92,7 @@ pub async fn put_part(
     let plan = Plan::of(call.exchange.head(), chain)?;
     plan.demand_length()?;
     let PartOf { name, id, number } = part;
-    let (upload, _, _) = s3.blobs.parts(&name, &id, u16::MAX, 0).await?;
+    let (upload, _, _) = s3.driver.parts(&name, &id, u16::MAX, 0).await?;
     let wanted = checksum_of(&upload).map(|(algorithm, _)| algorithm);
     if let (Some(wanted), Some(sent)) = (wanted, plan.algorithm())
         && wanted != sent
@@ -103,15 +103,15 @@ pub async fn put_part(
         );
         return Err(Fault::new(Code::InvalidRequest, sentence).into());
     }
-    let mut upload = s3.blobs.put_part(&name, &id, number, plan.announced()).await?;
+    let mut upload = s3.driver.put_part(&name, &id, number, plan.announced()).await?;
     let received = plan.receive(call.exchange, Sink::Upload(&mut upload), wanted).await?;
-    upload.commit(put::finished(Properties::default(), &received)?, When::default()).await?;
-    put::stored(call, &received).await
+    let done = upload.commit(put::finished(Properties::default(), &received)?, When::default()).await?;
+    put::stored(call, &received, &done).await
 }
 
 /// Takes an upload back.
 pub async fn abort(s3: &S3, call: &mut Call<'_>, name: Name, id: UploadId) -> Result<(), Trouble> {
-    s3.blobs.abort(&name, &id).await?;
+    s3.driver.abort(&name, &id).await?;
     call.empty(Status::NO_CONTENT, &[]).await
 }
 
@@ -121,7 +121,7 @@ pub async fn parts(s3: &S3, call: &mut Call<'_>, name: Name, id: UploadId) -> Re
     let max = param::number(head, "max-parts", PAGE_MAX, PAGE_MAX)?;
     let after = param::number(head, "part-number-marker", 0, usize::from(u16::MAX))? as u16;
     let encodes = param::encodes(head)?;
-    let (upload, parts, more) = s3.blobs.parts(&name, &id, after, max).await?;
+    let (upload, parts, more) = s3.driver.parts(&name, &id, after, max).await?;
     let mut xml = Xml::in_namespace("ListPartsResult", XMLNS);
     xml.element("Bucket", name.container()).element("Key", shown(name.key(), encodes));
     xml.element("UploadId", id.as_str());
@@ -149,7 +149,7 @@ pub async fn parts(s3: &S3, call: &mut Call<'_>, name: Name, id: UploadId) -> Re
 
 /// Lists the uploads of a bucket.
 pub async fn uploads(s3: &S3, call: &mut Call<'_>, bucket: &str) -> Result<(), Trouble> {
-    bucket::demand(s3, bucket)?;
+    bucket::demand(s3, bucket).await?;
     let head = call.exchange.head();
     let max = param::number(head, "max-uploads", PAGE_MAX, PAGE_MAX)?;
     let encodes = param::encodes(head)?;
@@ -158,10 +158,9 @@ pub async fn uploads(s3: &S3, call: &mut Call<'_>, bucket: &str) -> Result<(), T
     let id_marker = text("upload-id-marker");
     let after = (!key_marker.is_empty()).then(|| {
         // Without an id the page begins behind all uploads of the key.
-        let id = std::str::from_utf8(&id_marker).ok().and_then(UploadId::parse);
-        (key_marker.clone(), id.or_else(|| UploadId::parse(&"f".repeat(32))).expect("that is one"))
+        (key_marker.clone(), std::str::from_utf8(&id_marker).ok().and_then(UploadId::parse))
     });
-    let (found, more) = s3.blobs.uploads(bucket, &prefix, after, max).await?;
+    let (found, more) = s3.driver.uploads(bucket, &prefix, after, max).await?;
     let mut xml = Xml::in_namespace("ListMultipartUploadsResult", XMLNS);
     xml.element("Bucket", bucket).element("KeyMarker", shown(&key_marker, encodes));
     xml.element("UploadIdMarker", &id_marker);

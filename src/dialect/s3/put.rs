@@ -10,7 +10,7 @@ use super::{S3, fields};
 use crate::codec::text::hex;
 use crate::net::http::Status;
 use crate::net::http::exchange::Framing;
-use crate::service::blob::{Name, Properties, When};
+use crate::service::blob::{Name, Properties, Stored, When};
 
 /// Answers.
 pub async fn put(s3: &S3, call: &mut Call<'_>, name: Name, chain: Option<Chain>) -> Result<(), Trouble> {
@@ -21,13 +21,17 @@ pub async fn put(s3: &S3, call: &mut Call<'_>, name: Name, chain: Option<Chain>)
     let when = fields::when(head);
     // Who waits for 100 Continue is told before the body that it would be in vain.
     if when != When::default() {
-        fields::judge(&when, s3.blobs.find(&name).await?.as_ref())?;
+        fields::judge(&when, s3.driver.file_head(&name).await?.as_ref())?;
     }
-    let mut upload = s3.blobs.put(name, plan.announced()).await?;
+    let mut known = properties.clone();
+    if let Some(checksum) = plan.claimed() {
+        checksum.keep(&mut known);
+    }
+    let mut upload = s3.driver.file_create(name, plan.announced(), &known, &when).await?;
     let received = plan.receive(call.exchange, Sink::Upload(&mut upload), None).await?;
     let properties = finished(properties, &received)?;
-    upload.commit(properties, when).await?;
-    stored(call, &received).await
+    let done = upload.commit(properties, when).await?;
+    stored(call, &received, &done).await
 }
 
 /// The properties of bytes that are there.
@@ -48,8 +52,9 @@ fn etag_of(received: &Received) -> String {
 }
 
 /// 200 with the entity tag and the checksum.
-pub async fn stored(call: &mut Call<'_>, received: &Received) -> Result<(), Trouble> {
-    let head = call.begin(Status::OK, Framing::Empty).header("ETag", quoted(&etag_of(received)));
+pub async fn stored(call: &mut Call<'_>, received: &Received, done: &Stored) -> Result<(), Trouble> {
+    let etag = done.etag.as_ref().map_or_else(|| etag_of(received), |etag| etag.to_string());
+    let head = call.begin(Status::OK, Framing::Empty).header("ETag", quoted(&etag));
     fields::write_checksum(head, received.checksum.as_ref()).finish();
     Ok(call.exchange.finish(&[]).await?)
 }

@@ -371,7 +371,7 @@ mod tests {
             ("PUT", &format!("/b/k?partNumber=0&uploadId={ID}"), Code::InvalidArgument),
             ("PUT", &format!("/b/k?partNumber=10001&uploadId={ID}"), Code::InvalidArgument),
             ("PUT", &format!("/b/k?uploadId={ID}"), Code::InvalidArgument),
-            ("PUT", "/b/k?partNumber=1&uploadId=x", Code::NoSuchUpload),
+            ("PUT", "/b/k?partNumber=1&uploadId=%20", Code::NoSuchUpload),
             ("GET", "/b/k?uploadId=", Code::NoSuchUpload),
             ("GET", "/b/k?versionId=1", Code::NoSuchVersion),
             ("GET", "/b/%zz", Code::InvalidURI),

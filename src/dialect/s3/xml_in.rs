@@ -7,8 +7,7 @@
 use super::fault::{Code, Fault};
 use super::payload::checksum::Algorithm;
 use crate::codec::text::decimal;
-use quick_xml::Reader;
-use quick_xml::events::Event;
+use crate::codec::xml_in::{BadXml, Seen, walk};
 
 /// Keys that one request deletes.
 pub const KEYS_MAX: usize = 1000;
@@ -18,8 +17,6 @@ pub const PARTS_MAX: usize = 10_000;
 pub const DELETE_BYTES_MAX: usize = 8 << 20;
 /// The longest document that names parts.
 pub const COMPLETE_BYTES_MAX: usize = 4 << 20;
-/// Elements within each other.
-const DEPTH_MAX: usize = 8;
 
 /// What `POST ?delete` asks for.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -59,7 +56,7 @@ pub fn delete(document: &[u8]) -> Result<Delete, Fault> {
     let mut found = Delete::default();
     let mut key: Option<Box<str>> = None;
     let mut current = Doomed::default();
-    walk(document, "Delete", |path, seen| {
+    walk::<Fault>(document, "Delete", |path, seen| {
         match (path, seen) {
             (["Quiet"], Seen::Text(text)) => found.quiet = text.trim().eq_ignore_ascii_case("true"),
             (["Object"], Seen::Open) => (current, key) = (Doomed::default(), None),
@@ -85,7 +82,7 @@ pub fn delete(document: &[u8]) -> Result<Delete, Fault> {
 pub fn complete(document: &[u8]) -> Result<Vec<Named>, Fault> {
     let mut found = Vec::new();
     let (mut number, mut etag, mut checksum) = (None, None, None);
-    walk(document, "CompleteMultipartUpload", |path, seen| {
+    walk::<Fault>(document, "CompleteMultipartUpload", |path, seen| {
         match (path, seen) {
             (["Part"], Seen::Open) => (number, etag, checksum) = (None, None, None),
             (["Part", "PartNumber"], Seen::Text(text)) => {
@@ -113,7 +110,7 @@ pub fn complete(document: &[u8]) -> Result<Vec<Named>, Fault> {
 /// Reads `<CreateBucketConfiguration>`: the region that it names, if it does.
 pub fn location(document: &[u8]) -> Result<Option<Box<str>>, Fault> {
     let mut found = None;
-    walk(document, "CreateBucketConfiguration", |path, seen| {
+    walk::<Fault>(document, "CreateBucketConfiguration", |path, seen| {
         if let (["LocationConstraint"], Seen::Text(text)) = (path, seen) {
             found = Some(text.trim()).filter(|text| !text.is_empty()).map(Into::into);
         }
@@ -122,82 +119,10 @@ pub fn location(document: &[u8]) -> Result<Option<Box<str>>, Fault> {
     Ok(found)
 }
 
-enum Seen<'a> {
-    Open,
-    /// All the text of an element, before its end.
-    Text(&'a str),
-    Close,
-}
-
-/// Tells `look` of every element within the root: its path from there, that it opens, its text, that it closes.
-fn walk(
-    document: &[u8],
-    root: &str,
-    mut look: impl FnMut(&[&str], Seen<'_>) -> Result<(), Fault>,
-) -> Result<(), Fault> {
-    let text = std::str::from_utf8(document).map_err(|_| malformed("the document is not UTF-8"))?;
-    let mut reader = Reader::from_str(text.strip_prefix('\u{feff}').unwrap_or(text));
-    reader.config_mut().expand_empty_elements = true;
-    let mut open: Vec<(String, String)> = Vec::new();
-    let mut is_over = false;
-    loop {
-        match reader.read_event().map_err(|_| malformed("the document is not well-formed"))? {
-            Event::Start(element) => {
-                let name = element.local_name();
-                let name: &str = name.as_ref();
-                if is_over || open.len() == DEPTH_MAX || (open.is_empty() && name != root) {
-                    return Err(malformed("an element stands where none is expected"));
-                }
-                open.push((name.to_owned(), String::new()));
-                tell(&open, Seen::Open, &mut look)?;
-            }
-            Event::End(_) => {
-                let text = std::mem::take(&mut open.last_mut().expect("the reader pairs them").1);
-                tell(&open, Seen::Text(&text), &mut look)?;
-                tell(&open, Seen::Close, &mut look)?;
-                open.pop();
-                is_over = open.is_empty();
-            }
-            Event::Text(text) => match open.last_mut() {
-                Some((_, of_element)) => of_element.push_str(&text),
-                None if text.trim().is_empty() => {}
-                None => return Err(malformed("text stands outside of all elements")),
-            },
-            Event::CData(text) => {
-                open.last_mut().ok_or(malformed("text stands outside of all elements"))?.1.push_str(&text);
-            }
-            Event::GeneralRef(name) => {
-                let of_element = &mut open.last_mut().ok_or(malformed("a reference stands outside"))?.1;
-                let resolved =
-                    name.resolve_char_ref().map_err(|_| malformed("a reference is to no character"))?;
-                of_element.push(match resolved {
-                    Some(char) => char,
-                    None => match &*name {
-                        "amp" => '&',
-                        "lt" => '<',
-                        "gt" => '>',
-                        "quot" => '"',
-                        "apos" => '\'',
-                        _ => return Err(malformed("a reference is to an entity that nobody declared")),
-                    },
-                });
-            }
-            Event::DocType(_) => return Err(malformed("a document type is not accepted")),
-            Event::Decl(_) | Event::PI(_) | Event::Comment(_) => {}
-            Event::Empty(_) => unreachable!("empty elements come as two events"),
-            Event::Eof if is_over => return Ok(()),
-            Event::Eof => return Err(malformed("the document ends early")),
-        }
+impl From<BadXml> for Fault {
+    fn from(BadXml(sentence): BadXml) -> Self {
+        malformed(sentence)
     }
-}
-
-fn tell(
-    open: &[(String, String)],
-    seen: Seen<'_>,
-    look: &mut impl FnMut(&[&str], Seen<'_>) -> Result<(), Fault>,
-) -> Result<(), Fault> {
-    let path: Vec<&str> = open[1..].iter().map(|(name, _)| name.as_str()).collect();
-    look(&path, seen)
 }
 
 fn malformed(sentence: &'static str) -> Fault {

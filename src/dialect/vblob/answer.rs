@@ -199,6 +199,7 @@ fn blob(error: &BlobError) -> Described {
         BlobError::NoSuchUpload | BlobError::InvalidPart(_) | BlobError::TooManyPieces(_) => {
             told(Status::INTERNAL_SERVER_ERROR, "InternalError")
         }
+        BlobError::Remote(error) => told(error.status(), error.code()),
         BlobError::Store(error) => store(error),
     }
 }

@@ -13,7 +13,7 @@ use crate::net::http::exchange::{Exchange, Framing};
 pub async fn list(vblob: &Vblob, exchange: &mut Exchange) -> Result<(), Halt> {
     let mut xml = Xml::in_namespace("ContainerList", NAMESPACE);
     xml.open("Containers");
-    for container in vblob.blobs.containers() {
+    for container in vblob.driver.container_list().await? {
         let created = Rfc3339::at_ms(container.created_ms);
         xml.open("Container")
             .element("Name", &*container.name)
@@ -26,7 +26,7 @@ pub async fn list(vblob: &Vblob, exchange: &mut Exchange) -> Result<(), Halt> {
 
 /// Makes a container. One that is there already is as good.
 pub async fn create(vblob: &Vblob, exchange: &mut Exchange, name: &str) -> Result<(), Halt> {
-    if vblob.blobs.create_container(name).await? {
+    if vblob.driver.container_create(name).await? {
         tracing::info!(container = name, "container created");
     }
     exchange.begin(Status::OK, Framing::Empty).header("Location", format!("/{name}")).finish();
@@ -35,7 +35,7 @@ pub async fn create(vblob: &Vblob, exchange: &mut Exchange, name: &str) -> Resul
 
 /// Deletes an empty container.
 pub async fn delete(vblob: &Vblob, exchange: &mut Exchange, name: &str) -> Result<(), Halt> {
-    vblob.blobs.delete_container(name).await?;
+    vblob.driver.container_delete(name).await?;
     tracing::info!(container = name, "container deleted");
     Ok(answer::empty(exchange, Status::NO_CONTENT).await?)
 }

@@ -30,10 +30,10 @@ pub async fn copy(vblob: &Vblob, exchange: &mut Exchange, to: Name) -> Result<()
             fields: fields::of_bytes(&blob.properties).chain(fields::of_request(exchange.head())).collect(),
         },
     };
-    let stored = vblob.blobs.copy(&blob, to, properties, when(conditions)).await?;
+    let stored = vblob.driver.file_copy(&blob, to, properties, when(conditions)).await?;
     let mut xml = Xml::in_namespace("FileCopy", NAMESPACE);
     xml.element("LastModified", Rfc3339::at_ms(stored.created_ms).as_str())
-        .element("ETag", format!("\"{}\"", blob.properties.etag));
+        .element("ETag", format!("\"{}\"", stored.etag.as_ref().unwrap_or(&blob.properties.etag)));
     Ok(answer::xml(exchange, xml).await?)
 }
 

@@ -12,6 +12,6 @@ use crate::service::blob::Name;
 /// Deletes a file.
 pub async fn delete(vblob: &Vblob, exchange: &mut Exchange, name: &Name) -> Result<(), Halt> {
     let when = when(Conditions::of(exchange.head()));
-    vblob.blobs.delete(name, when).await?;
+    vblob.driver.file_delete(name, when).await?;
     Ok(answer::empty(exchange, Status::NO_CONTENT).await?)
 }

@@ -11,7 +11,7 @@ use crate::codec::xml::Xml;
 use crate::net::http::exchange::{Exchange, Framing};
 use crate::net::http::target::Param;
 use crate::net::http::{Method, RequestHead, Status};
-use crate::service::blob::{BlobError, Listed, Listing, Query, Start};
+use crate::service::blob::{Listed, Listing, Query, Start};
 
 /// Most entries on a page, and how many there are unless asked otherwise.
 const KEYS_MAX: usize = 1000;
@@ -20,12 +20,12 @@ const KEYS_MAX: usize = 1000;
 pub async fn list(vblob: &Vblob, exchange: &mut Exchange, container: &str) -> Result<(), Halt> {
     let query = query(exchange.head())?;
     if exchange.head().method() == Method::Head {
-        vblob.blobs.container(container).ok_or(BlobError::NoSuchContainer)?;
+        vblob.driver.demand_container(container).await?;
         // How long the page would be is not known without making it.
         exchange.begin(Status::OK, Framing::Live).header("Content-Type", "application/xml").finish();
         return Ok(exchange.finish(&[]).await?);
     }
-    let listing = vblob.blobs.list(container, query.clone()).await?;
+    let listing = vblob.driver.file_list(container, query.clone()).await?;
     Ok(answer::xml(exchange, page(container, &query, &listing)).await?)
 }
 

@@ -51,7 +51,7 @@ use crate::net::http::condition::Conditions;
 use crate::net::http::exchange::{Exchange, Gone};
 use crate::net::http::server::Handler;
 use crate::observe::metrics::Dialect;
-use crate::service::blob::{Blob, Blobs, Name, When};
+use crate::service::blob::{Blob, Driver, Name, When};
 use accounts::Accounts;
 use answer::{Halt, Refusal};
 use name::Place;
@@ -85,15 +85,15 @@ impl Settings {
 
 /// The dialect on one shard.
 pub struct Vblob {
-    blobs: Rc<Blobs>,
+    driver: Driver,
     settings: RefCell<Rc<Settings>>,
     accounts: Arc<Accounts>,
 }
 
 impl Vblob {
-    /// Speaks over `blobs`. All shards have the same `accounts`.
-    pub fn new(blobs: Rc<Blobs>, settings: Settings, accounts: Arc<Accounts>) -> Self {
-        Vblob { blobs, settings: RefCell::new(Rc::new(settings)), accounts }
+    /// Speaks over `driver`. All shards have the same `accounts`.
+    pub fn new(driver: Driver, settings: Settings, accounts: Arc<Accounts>) -> Self {
+        Vblob { driver, settings: RefCell::new(Rc::new(settings)), accounts }
     }
 
     /// Takes other settings, from the next request on.
@@ -139,7 +139,7 @@ impl Vblob {
 
     /// What `name` stands for.
     async fn find(&self, name: &Name) -> Result<Blob, Halt> {
-        self.blobs.find(name).await?.ok_or(Refusal::NoSuchFile.into())
+        self.driver.file_head(name).await?.ok_or(Refusal::NoSuchFile.into())
     }
 }
 

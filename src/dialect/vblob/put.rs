@@ -16,14 +16,17 @@ use crate::service::blob::{Name, Properties, Upload};
 pub async fn put(vblob: &Vblob, exchange: &mut Exchange, name: Name) -> Result<(), Halt> {
     let Request { announced, md5, fields, conditions } = Request::of(exchange.head())?;
     expect(vblob, &name, &conditions).await?;
-    let upload = vblob.blobs.put(name, announced).await?;
+    let mut properties = Properties { etag: Box::default(), fields };
+    let when = when(conditions);
+    let upload = vblob.driver.file_create(name, announced, &properties, &when).await?;
     let (upload, found) = receive(exchange, upload).await?;
     if md5.is_some_and(|md5| md5 != found) {
         return Err(Refusal::InvalidDigest("Content-MD5 is not that of the bytes which came").into());
     }
     let etag = hex(&found);
-    let properties = Properties { etag: etag.as_str().into(), fields };
-    upload.commit(properties, when(conditions)).await?;
+    properties.etag = etag.as_str().into();
+    let stored = upload.commit(properties, when).await?;
+    let etag = stored.etag.as_deref().unwrap_or(&etag);
     exchange.begin(Status::OK, Framing::Empty).header("ETag", etag).finish();
     Ok(exchange.finish(&[]).await?)
 }
@@ -63,7 +66,7 @@ pub async fn expect(vblob: &Vblob, name: &Name, conditions: &Conditions) -> Resu
     if conditions.matches.is_none() && conditions.matches_none.is_none() {
         return Ok(());
     }
-    let there = vblob.blobs.find(name).await?;
+    let there = vblob.driver.file_head(name).await?;
     let standing =
         there.as_ref().map(|blob| Standing { etag: &blob.properties.etag, modified_ms: blob.created_ms });
     match conditions.judge(standing, false, shard::current().wall().unix_seconds()) {

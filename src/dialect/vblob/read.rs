@@ -19,7 +19,11 @@ use std::ops::Range;
 /// Reads a file.
 pub async fn read(vblob: &Vblob, exchange: &mut Exchange, name: &Name) -> Result<(), Halt> {
     let conditions = Conditions::of(exchange.head());
-    let blob = vblob.find(name).await?.as_of(conditions.matches.as_ref());
+    let head = exchange.head();
+    // Who asks for the whole of a file is given it at once.
+    let is_plain = conditions.is_empty() && head.method() == Method::Get && head.header("range").is_none();
+    let (found, ahead) = vblob.driver.file_read(name, !is_plain).await?.ok_or(Refusal::NoSuchFile)?;
+    let blob = found.as_of(conditions.matches.as_ref());
     let there = Standing { etag: &blob.properties.etag, modified_ms: blob.created_ms };
     let now_seconds = shard::current().wall().unix_seconds();
     match conditions.judge(Some(there), true, now_seconds) {
@@ -31,14 +35,14 @@ pub async fn read(vblob: &Vblob, exchange: &mut Exchange, name: &Name) -> Result
         }
     }
     if Param::find(exchange.head().query(), "follow").is_present()
-        && let Some(follower) = vblob.blobs.follow(&blob, from(exchange.head(), blob.size)?)
+        && let Some(follower) = vblob.driver.follow(&blob, from(exchange.head(), blob.size)?)
     {
         return follow(exchange, &blob, follower).await;
     }
     let part = part(exchange.head(), there, blob.size)?;
     let Range { start, end } = part.clone().unwrap_or(0..blob.size);
     let is_wanted = exchange.head().method() == Method::Get && start < end;
-    let mut reader = vblob.blobs.read(&blob, start, end);
+    let mut reader = vblob.driver.stream(&blob, ahead, start, end);
     // Looked at before the head is written: what cannot be read at all is a 500, not a cut answer.
     let first = if is_wanted { Some(reader.next().await?) } else { None };
     greet(exchange, &blob, part);

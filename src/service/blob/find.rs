@@ -4,9 +4,10 @@
 //! Lives on: the reader's shard.
 
 use super::message::{Answer, Ask, Found};
+use super::remote::{Incoming, Object};
 use super::{BlobError, Blobs, Look, Name, Properties, StoreError, ask};
 use crate::runtime::{FileRange, shard};
-use crate::service::outflow::Source;
+use crate::service::outflow::{Piece, Source};
 use crate::service::stream::Follower;
 use crate::service::warm::{self, LARGE, PIECE_MAX};
 use crate::storage::{Link, Parts, State, Tail};
@@ -37,6 +38,8 @@ pub(super) enum Content {
     Link(Link),
     /// In a stream, from `first` on.
     Stream { tail: Arc<Tail>, first: u64 },
+    /// In a store elsewhere.
+    Remote(Object),
 }
 
 impl Blob {
@@ -51,7 +54,15 @@ impl Blob {
     pub(super) fn parts(&self) -> Option<&Parts> {
         match &self.content {
             Content::Link(link) => Some(&link.parts),
-            Content::Stream { .. } => None,
+            Content::Stream { .. } | Content::Remote(_) => None,
+        }
+    }
+
+    /// What it is in a store elsewhere.
+    pub(super) fn object(&self) -> Option<&Object> {
+        match &self.content {
+            Content::Remote(object) => Some(object),
+            Content::Link(_) | Content::Stream { .. } => None,
         }
     }
 }
@@ -79,6 +90,7 @@ impl Blobs {
                 let streams = self.door.get().expect("streams come through it").streams();
                 return Reader::Stream(streams.read(tail.clone(), first + from, first + to), *first);
             }
+            Content::Remote(_) => unreachable!("the driver reads what is elsewhere"),
         };
         let (blobs, position, until) = (self.clone(), from, to);
         let mut parted = Parted { blobs, link, part: 0, before: 0, position, until, owes_turn: false };
@@ -90,8 +102,12 @@ impl Blobs {
     pub async fn read_whole(self: &Rc<Self>, blob: &Blob) -> Result<Vec<u8>, BlobError> {
         let mut reader = self.read(blob, 0, blob.size);
         let mut bytes = Vec::with_capacity(blob.size as usize);
-        while let Look::Ready(range) = reader.next().await? {
-            bytes.extend(warm::load(range).await?);
+        loop {
+            match reader.next().await? {
+                Piece::Stored(range) => bytes.extend(warm::load(range).await?),
+                Piece::Loaded(piece) => bytes.extend(piece),
+                Piece::End(_) => break,
+            }
         }
         Ok(bytes)
     }
@@ -110,6 +126,8 @@ pub enum Reader {
     Put(Parted),
     /// A view of a stream, which begins so many bytes behind the stream's own beginning.
     Stream(Follower, u64),
+    /// One in a store elsewhere.
+    Remote(Incoming),
 }
 
 impl Reader {
@@ -118,33 +136,41 @@ impl Reader {
         match self {
             Reader::Put(parted) => parted.position,
             Reader::Stream(follower, first) => follower.position() - first,
+            Reader::Remote(incoming) => incoming.position(),
         }
     }
 
-    /// What is there without waiting for the disk or for others' turns; [`Look::End`] when all was given, or when a
+    /// What is there without waiting for the disk or for others' turns; [`Piece::End`] when all was given, or when a
     /// stream was deleted meanwhile.
-    pub fn look(&mut self) -> Result<Option<Look>, StoreError> {
+    pub fn look(&mut self) -> Result<Option<Piece>, BlobError> {
         match self {
-            Reader::Put(parted) => parted.look(),
-            Reader::Stream(follower, _) => follower.look(),
+            Reader::Put(parted) => Ok(parted.look()?.map(Piece::from)),
+            Reader::Stream(follower, _) => Ok(follower.look()?.map(Piece::from)),
+            Reader::Remote(_) => Ok(None),
         }
     }
 
     /// Waits for the next piece, which is in memory and checked then.
-    pub async fn next(&mut self) -> Result<Look, StoreError> {
+    pub async fn next(&mut self) -> Result<Piece, BlobError> {
         match self {
-            Reader::Put(parted) => parted.next().await,
-            Reader::Stream(follower, _) => follower.next().await,
+            Reader::Put(parted) => Ok(parted.next().await?.into()),
+            Reader::Stream(follower, _) => Ok(follower.next().await?.into()),
+            Reader::Remote(incoming) => match incoming.next().await? {
+                piece if piece.is_empty() => Ok(Piece::End(State::Complete)),
+                piece => Ok(Piece::Loaded(piece)),
+            },
         }
     }
 }
 
 impl Source for Reader {
-    fn look(&mut self) -> Result<Option<Look>, StoreError> {
+    type Error = BlobError;
+
+    fn look(&mut self) -> Result<Option<Piece>, BlobError> {
         Reader::look(self)
     }
 
-    async fn next(&mut self) -> Result<Look, StoreError> {
+    async fn next(&mut self) -> Result<Piece, BlobError> {
         Reader::next(self).await
     }
 }

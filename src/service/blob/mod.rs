@@ -15,6 +15,7 @@
 mod containers;
 pub mod digest;
 mod door;
+mod driver;
 mod find;
 mod limits;
 mod list;
@@ -24,11 +25,13 @@ mod name;
 mod pack;
 mod properties;
 mod put;
+pub mod remote;
 mod repack;
 #[cfg(test)]
 mod tests;
 
 pub use door::CONTAINER as STREAMS;
+pub use driver::{Driver, Upload};
 pub use find::{Blob, Reader};
 pub use limits::Limits;
 pub use list::{Listed, Listing, Query, Start};
@@ -36,7 +39,8 @@ pub use message::{Answer, Ask, Mailbox};
 pub use multipart::{Multipart, Part, PartOf, UploadId};
 pub use name::{BadName, Name};
 pub use properties::Properties;
-pub use put::{Stored, Upload};
+pub use put::Stored;
+pub use remote::{Remote, RemoteError};
 
 pub use crate::net::http::condition::Tags;
 pub use crate::service::stream::Look;
@@ -139,6 +143,8 @@ pub enum BlobError {
     TooManyPieces(usize),
     /// What is kept beside a blob has so many bytes, more than [`Properties::BYTES_MAX`].
     PropertiesTooLong(usize),
+    /// The store elsewhere did not do it, or nobody knows.
+    Remote(RemoteError),
     /// The store refused.
     Store(StoreError),
 }
@@ -170,6 +176,7 @@ impl fmt::Display for BlobError {
             BlobError::PropertiesTooLong(len) => {
                 write!(f, "headers and metadata have {len} bytes; up to {} are kept", Properties::BYTES_MAX)
             }
+            BlobError::Remote(error) => error.fmt(f),
             BlobError::Store(error) => error.fmt(f),
         }
     }

@@ -5,14 +5,15 @@
 //! Lives on: any shard; decisions on the owner's.
 
 use super::message::{Answer, Ask, Target};
-use super::{Blob, BlobError, Blobs, Name, Properties, Stored, Upload, When, ask};
+use super::put::Upload;
+use super::{Blob, BlobError, Blobs, Name, Properties, Stored, When, ask};
 use crate::runtime::shard;
 use crate::service::owner::space;
 use crate::storage::{Key, KeyRef, Link, Linked, PARTS_MAX, StoreError};
 use std::ops::{Bound, Range};
 use std::rc::Rc;
 
-/// Tells uploads of one name apart: 32 lower-case hexadecimal digits, by chance.
+/// Tells uploads of one name apart: 32 lower-case hexadecimal digits, by chance; or what another store has given.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct UploadId(Box<str>);
 
@@ -20,10 +21,28 @@ impl UploadId {
     /// Digits of an id.
     const LEN: usize = 32;
 
+    /// The longest one that another store may give.
+    const LEN_MAX: usize = 1024;
+
     /// An id as somebody sent it, if it can be one.
     pub fn parse(text: &str) -> Option<Self> {
+        let fits =
+            (1..=Self::LEN_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+        fits.then(|| UploadId(text.into()))
+    }
+
+    /// One behind all of ours.
+    pub(super) fn last() -> Self {
+        UploadId("f".repeat(Self::LEN).into())
+    }
+
+    /// Refuses what we have not given.
+    fn demand_ours(&self) -> Result<(), BlobError> {
         let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-        (text.len() == Self::LEN && text.bytes().all(is_hex)).then(|| UploadId(text.into()))
+        match self.0.len() == Self::LEN && self.0.bytes().all(is_hex) {
+            true => Ok(()),
+            false => Err(BlobError::NoSuchUpload),
+        }
     }
 
     /// Its text.
@@ -99,7 +118,7 @@ impl Blobs {
         announced: Option<u64>,
     ) -> Result<Upload, BlobError> {
         self.demand_writable(name)?;
-        // Looked at before the bytes come, and again when they are there.
+        // Looked at before the bytes come, and again when they are there; an id that is not ours is found out here.
         self.parts(name, id, u16::MAX, 0).await?;
         self.upload(Target::Part(name.clone(), id.clone(), number), announced)
     }
@@ -114,6 +133,7 @@ impl Blobs {
         number: u16,
         properties: Properties,
     ) -> Result<Stored, BlobError> {
+        id.demand_ours()?;
         let target = Target::Part(name.clone(), id.clone(), number);
         self.link(target, source, range, properties, When::default()).await
     }
@@ -129,6 +149,7 @@ impl Blobs {
         if self.container(name.container()).is_none() {
             return Err(BlobError::NoSuchContainer);
         }
+        id.demand_ours()?;
         let question = Ask::Parts(name.clone(), id.clone(), after, limit);
         let found: Result<PartsOf, BlobError> = ask!(self, self.owner_of(name), question, Answer::Parts);
         let (upload, mut parts) = found?;
@@ -149,6 +170,7 @@ impl Blobs {
     ) -> Result<Stored, BlobError> {
         self.demand_writable(name)?;
         properties.check().map_err(BlobError::PropertiesTooLong)?;
+        id.demand_ours()?;
         let question = Ask::Complete(name.clone(), id.clone(), parts, properties.encode(), when);
         ask!(self, self.owner_of(name), question, Answer::Stored)
     }
@@ -156,6 +178,7 @@ impl Blobs {
     /// Takes an upload back with all its parts.
     pub async fn abort(self: &Rc<Self>, name: &Name, id: &UploadId) -> Result<(), BlobError> {
         self.demand_writable(name)?;
+        id.demand_ours()?;
         ask!(self, self.owner_of(name), Ask::Abort(name.clone(), id.clone()), Answer::Done)
     }
 

@@ -64,6 +64,16 @@ impl Name {
         std::str::from_utf8(container).expect("it was a str")
     }
 
+    /// Its space in the store.
+    pub(super) fn space(&self) -> u8 {
+        self.space
+    }
+
+    /// Whether it is in a container that somebody creates, and not of a group.
+    pub(super) fn is_in_container(&self) -> bool {
+        self.needs_container()
+    }
+
     /// Whether its container has to be created.
     pub(super) fn needs_container(&self) -> bool {
         self.space < GROUPED

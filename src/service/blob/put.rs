@@ -45,8 +45,10 @@ pub struct Stored {
     pub created_ms: u64,
     /// Its version: greater than that of everything the name stood for before.
     pub version: u64,
-    /// Whether it took another one's place.
+    /// Whether it took another one's place, if that is known.
     pub replaced: bool,
+    /// The entity tag, where a store elsewhere has given one of its own.
+    pub etag: Option<Box<str>>,
 }
 
 impl Blobs {
@@ -292,7 +294,8 @@ impl Blobs {
             return Err(BlobError::Count(count_max));
         };
         let link = put.link.as_ref().expect("just put");
-        let stored = Stored { size, created_ms: link.created_ms, version: link.version, replaced };
+        let stored =
+            Stored { size, created_ms: link.created_ms, version: link.version, replaced, etag: None };
         Ok((put, stored))
     }
 

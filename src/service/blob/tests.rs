@@ -4,6 +4,7 @@ use super::*;
 use crate::runtime::mailbox::Mesh;
 use crate::runtime::sim::{Faults, SimDisk, World, seeds};
 use crate::runtime::{Disk, FileRange};
+use crate::service::outflow::Piece;
 use crate::storage::{Durability, Options};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -101,7 +102,7 @@ async fn put(blobs: Rc<Blobs>, name: Name, bytes: Vec<u8>, when: When) -> Result
     upload.commit(tagged(&bytes), when).await
 }
 
-async fn fill(upload: &mut Upload, bytes: &[u8]) -> Result<(), BlobError> {
+async fn fill(upload: &mut put::Upload, bytes: &[u8]) -> Result<(), BlobError> {
     for piece in bytes.chunks(90_001) {
         upload.make_room().await?;
         piece.chunks(40_000).for_each(|piece| upload.take(piece));
@@ -125,8 +126,9 @@ async fn read(blobs: &Rc<Blobs>, blob: &Blob) -> Vec<u8> {
             None => reader.next().await.expect("it is readable"),
         };
         match look {
-            Look::Ready(range) => bytes.extend(loaded(&range)),
-            Look::End(_) => break,
+            Piece::Stored(range) => bytes.extend(loaded(&range)),
+            Piece::Loaded(_) => unreachable!("it lies in files"),
+            Piece::End(_) => break,
         }
     }
     assert_eq!(*blob.properties, tagged(&bytes), "bytes and properties belong together");

@@ -11,7 +11,7 @@ use super::Streams;
 use super::message::Ask;
 use crate::runtime::notify::Notify;
 use crate::runtime::{FileRange, ShardId, shard};
-use crate::service::outflow::Source;
+use crate::service::outflow::{Piece, Source};
 use crate::service::warm::{self, LARGE, PIECE_MAX};
 use crate::storage::{State, StoreError, Tail};
 use std::cell::RefCell;
@@ -143,12 +143,14 @@ impl Follower {
 }
 
 impl Source for Follower {
-    fn look(&mut self) -> Result<Option<Look>, StoreError> {
-        Follower::look(self)
+    type Error = StoreError;
+
+    fn look(&mut self) -> Result<Option<Piece>, StoreError> {
+        Ok(Follower::look(self)?.map(Piece::from))
     }
 
-    async fn next(&mut self) -> Result<Look, StoreError> {
-        Follower::next(self).await
+    async fn next(&mut self) -> Result<Piece, StoreError> {
+        Ok(Follower::next(self).await?.into())
     }
 }
 

@@ -155,6 +155,12 @@ impl Plan {
         if self.has_length { Ok(()) } else { Err(Code::MissingContentLength.into()) }
     }
 
+    /// The checksum that the head says the body has.
+    pub fn claimed(&self) -> Option<Checksum> {
+        let (algorithm, digest) = self.claimed.as_ref()?;
+        Some(Checksum::of_bytes(*algorithm, digest))
+    }
+
     /// The checksum that the body comes with.
     pub fn algorithm(&self) -> Option<Algorithm> {
         self.claimed.as_ref().map(|(algorithm, _)| *algorithm).or(self.in_trailer)

@@ -2,71 +2,27 @@
 //!
 //! Invariant: what two servers could read differently has two forms here. Pure; runs anywhere.
 
-use crate::codec::text::{percent_decode, percent_encode};
+use crate::codec::sigv4;
 use crate::net::http::RequestHead;
 use crate::net::http::target::query_pairs;
-use std::fmt::Write;
 
-/// A raw path, decoded and encoded again once; slashes stay. No dots or slashes are folded: they are bytes of a key.
-/// A `%` without two digits is what it is; routing refuses it.
-pub fn path(raw: &str, out: &mut String) {
-    for (index, segment) in raw.split('/').enumerate() {
-        if index > 0 {
-            out.push('/');
-        }
-        match percent_decode(segment.as_bytes()) {
-            Ok(bytes) => write_to(out, &bytes),
-            Err(_) => write_to(out, segment.as_bytes()),
-        }
-    }
-    if raw.is_empty() {
-        out.push('/');
-    }
-}
+pub use crate::codec::sigv4::path;
 
 /// A raw query, decoded, encoded again and sorted, without the parameter `except`.
 pub fn query(raw: Option<&str>, except: &str, out: &mut String) {
-    let mut pairs: Vec<(String, String)> = query_pairs(raw.unwrap_or_default())
-        .filter(|(key, _)| **key != *except.as_bytes())
-        .map(|(key, value)| {
-            let value = value.as_deref().unwrap_or_default();
-            (percent_encode(&key).to_string(), percent_encode(value).to_string())
-        })
-        .collect();
-    pairs.sort();
-    for (index, (key, value)) in pairs.iter().enumerate() {
-        let _ = write!(out, "{}{key}={value}", if index > 0 { "&" } else { "" });
-    }
+    let pairs = query_pairs(raw.unwrap_or_default()).filter(|(key, _)| **key != *except.as_bytes());
+    sigv4::query(pairs.map(|(key, value)| (key, value.unwrap_or_default())), out);
 }
 
-/// The value of a field as it is signed: several joined by commas, spaces around and in a row folded. One that is not
-/// there is empty.
+/// The value of a field as it is signed. One that is not there is empty.
 pub fn field(head: &RequestHead, name: &str, out: &mut Vec<u8>) {
-    for (index, value) in head.headers(name).enumerate() {
-        if index > 0 {
-            out.push(b',');
-        }
-        fold_spaces(value, out);
-    }
-}
-
-fn fold_spaces(value: &[u8], out: &mut Vec<u8>) {
-    let words = value.split(|byte| *byte == b' ').filter(|word| !word.is_empty());
-    for (index, word) in words.enumerate() {
-        if index > 0 {
-            out.push(b' ');
-        }
-        out.extend_from_slice(word);
-    }
-}
-
-fn write_to(out: &mut String, bytes: &[u8]) {
-    let _ = write!(out, "{}", percent_encode(bytes));
+    sigv4::field(head.headers(name), out);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::text::percent_encode;
     use proptest::prelude::*;
 
     fn path_of(raw: &str) -> String {
@@ -113,17 +69,6 @@ mod tests {
         ] {
             assert_eq!(query_of(raw), form, "{raw}");
         }
-    }
-
-    #[test]
-    fn spaces_are_folded() {
-        let folded = |value: &[u8]| {
-            let mut out = Vec::new();
-            fold_spaces(value, &mut out);
-            out
-        };
-        assert_eq!(folded(b"  a   b c  "), b"a b c");
-        assert_eq!(folded(b""), b"");
     }
 
     proptest! {

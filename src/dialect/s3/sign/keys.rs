@@ -7,9 +7,9 @@ use super::Denied;
 use crate::config::Secret;
 use hmac::{Hmac, Mac};
 use sha1::Sha1;
-use sha2::Sha256;
 use std::cell::RefCell;
-use std::fmt;
+
+pub use crate::codec::sigv4::SigningKey;
 
 /// Signing keys that are kept: those of today and yesterday for many pairs.
 const DERIVED_MAX: usize = 64;
@@ -26,10 +26,6 @@ struct Derived {
     day: [u8; 8],
     key: SigningKey,
 }
-
-/// A pair's key for one day, ready to sign.
-#[derive(Clone)]
-pub struct SigningKey(Hmac<Sha256>);
 
 /// One of the pairs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -72,12 +68,7 @@ impl Keys {
     }
 
     fn derive(&self, pair: Pair, day: [u8; 8]) -> SigningKey {
-        let secret = self.pairs[pair.0].1.expose();
-        let mut key = hmac(format!("AWS4{secret}").as_bytes(), &day);
-        for part in [self.region.as_bytes(), b"s3", b"aws4_request"] {
-            key = hmac(&key, part);
-        }
-        SigningKey(Hmac::new_from_slice(&key).expect("any length is a key"))
+        SigningKey::derive(self.pairs[pair.0].1.expose(), &day, &self.region)
     }
 
     /// The HMAC-SHA1 of `text` under the secret of `pair`.
@@ -89,42 +80,14 @@ impl Keys {
     }
 }
 
-impl SigningKey {
-    /// The HMAC-SHA256 of `text`.
-    pub fn sign(&self, text: &[u8]) -> [u8; 32] {
-        let mut mac = self.0.clone();
-        mac.update(text);
-        mac.finalize().into_bytes().into()
-    }
-}
-
-impl fmt::Debug for SigningKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SigningKey")
-    }
-}
-
-fn hmac(key: &[u8], text: &[u8]) -> [u8; 32] {
-    let mut mac = <Hmac<Sha256>>::new_from_slice(key).expect("any length is a key");
-    mac.update(text);
-    mac.finalize().into_bytes().into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::text::hex;
 
     #[test]
-    fn derivation_agrees_with_the_published_example() {
-        let secret = Secret::new("wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY");
-        let keys = Keys::new("us-east-1", [("AKIDEXAMPLE".into(), secret)]);
+    fn a_key_is_derived_once_and_for_who_is_known() {
+        let keys = Keys::new("us-east-1", [("AKIDEXAMPLE".into(), Secret::new("secret"))]);
         let pair = keys.find(b"AKIDEXAMPLE").unwrap();
-        let mut key = hmac(b"AWS4wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", b"20150830");
-        for part in [&b"us-east-1"[..], b"iam", b"aws4_request"] {
-            key = hmac(&key, part);
-        }
-        assert_eq!(hex(&key), "c4afb1cc5771d871763a393e44b703571b55cc28424d1a5e86da6ed3c154a4b9");
         assert_eq!(keys.find(b"AKIDEXAMPL"), Err(Denied::InvalidAccessKeyId));
         assert_eq!(keys.signing_key(pair, *b"20150830").sign(b""), keys.derive(pair, *b"20150830").sign(b""));
     }

@@ -4,15 +4,15 @@
 
 use super::keys::Keys;
 use super::{Chain, Denied, SKEW_MAX_SECONDS, canonical, equal};
+use crate::codec::sigv4::{ALGORITHM, UNSIGNED, text_to_sign};
 use crate::codec::text::hex;
 use crate::codec::time::parse_http_date;
 use crate::net::http::RequestHead;
 use crate::net::http::target::Param;
-use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 
-const ALGORITHM: &str = "AWS4-HMAC-SHA256";
-const UNSIGNED: &[u8] = b"UNSIGNED-PAYLOAD";
+pub use crate::codec::time::parse_basic_time as seconds_of;
+
 /// The longest that a presigned request may be valid: a week.
 const EXPIRES_MAX: u64 = 7 * 24 * 3600;
 
@@ -75,7 +75,7 @@ pub fn judge_query(keys: &Keys, head: &RequestHead, now: u64) -> Result<(), Deni
     let payload: Cow<'_, [u8]> = match (hash, head.header("x-amz-content-sha256")) {
         (Some(hash), _) => hash,
         (None, Some(hash)) => hash.into(),
-        (None, None) => UNSIGNED.into(),
+        (None, None) => UNSIGNED.as_bytes().into(),
     };
     let request =
         Request { head, signed_headers: &signed_headers, payload: &payload, except: "X-Amz-Signature" };
@@ -167,8 +167,7 @@ impl Request<'_> {
         timestamp: &str,
     ) -> Result<(super::keys::SigningKey, String), Denied> {
         let canonical = self.canonical()?;
-        let text =
-            format!("{ALGORITHM}\n{timestamp}\n{}\n{}", credential.scope, hex(&Sha256::digest(&canonical)));
+        let text = text_to_sign(timestamp, &credential.scope, &canonical);
         let key = keys.signing_key(credential.pair, credential.day);
         let signature = hex(&key.sign(text.as_bytes()));
         Ok((key, signature))
@@ -227,55 +226,4 @@ fn timestamp_of(head: &RequestHead) -> Result<String, Denied> {
     let seconds = parse_http_date(value).ok_or(Denied::NoDate)?;
     let text = crate::codec::time::Rfc3339::at_ms(seconds.saturating_mul(1000));
     Ok(format!("{}Z", text.as_str()[..19].replace(['-', ':'], "")))
-}
-
-/// The seconds since 1970 of `YYYYMMDDTHHMMSSZ`.
-pub fn seconds_of(text: &[u8]) -> Option<u64> {
-    let text: &[u8; 16] = text.try_into().ok()?;
-    if text[8] != b'T' || text[15] != b'Z' {
-        return None;
-    }
-    let number = |range: std::ops::Range<usize>| {
-        text[range]
-            .iter()
-            .try_fold(0u64, |sum, digit| digit.is_ascii_digit().then(|| 10 * sum + u64::from(digit - b'0')))
-    };
-    let (year, month, day) = (number(0..4)?, number(4..6)?, number(6..8)?);
-    let (hour, minute, second) = (number(9..11)?, number(11..13)?, number(13..15)?);
-    let fits = year >= 1970 && (1..=12).contains(&month) && (1..=31).contains(&day);
-    if !fits || hour > 23 || minute > 59 || second > 60 {
-        return None;
-    }
-    Some(86_400 * days_before(year, month, day) + 3600 * hour + 60 * minute + second)
-}
-
-/// Days from 1970 to a date, with years that begin in March, so that the leap day comes last.
-fn days_before(year: u64, month: u64, day: u64) -> u64 {
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let of_year = (153 * month + 2) / 5 + day - 1;
-    365 * year + year / 4 - year / 100 + year / 400 + of_year - 719_468
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::codec::time::Rfc3339;
-    use proptest::prelude::*;
-
-    #[test]
-    fn times_that_are_none() {
-        for text in ["", "20260102T030405", "20260102 030405Z", "20261302T030405Z", "2026010xT030405Z"] {
-            assert_eq!(seconds_of(text.as_bytes()), None, "{text}");
-        }
-        assert_eq!(seconds_of(b"19700101T000000Z"), Some(0));
-    }
-
-    proptest! {
-        #[test]
-        fn times_come_back(seconds in 0u64..253_402_300_800) {
-            let text = Rfc3339::at_ms(seconds * 1000);
-            let basic = format!("{}Z", text.as_str()[..19].replace(['-', ':'], ""));
-            prop_assert_eq!(seconds_of(basic.as_bytes()), Some(seconds));
-        }
-    }
 }

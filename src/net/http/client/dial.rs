@@ -3,6 +3,7 @@
 
 use super::error::ClientError;
 use crate::net::stream::Stream;
+use crate::net::tls::Trust;
 use crate::runtime::ring::dial::{self, Target};
 use crate::runtime::{Moment, blocking};
 use std::fmt;
@@ -19,6 +20,8 @@ pub enum Endpoint {
     Named(Box<str>, u16),
     /// The path of a unix socket.
     Unix(PathBuf),
+    /// A host name or address that is spoken to by TLS, and has to prove that it is that.
+    Tls(Box<str>, u16, Trust),
 }
 
 impl Endpoint {
@@ -30,17 +33,33 @@ impl Endpoint {
         }
     }
 
+    /// The same by TLS.
+    pub fn tls(host: &str, port: u16, trust: Trust) -> Endpoint {
+        Endpoint::Tls(host.into(), port, trust)
+    }
+
     /// A connection to it, by `deadline`.
     pub(super) async fn connect(&self, deadline: Moment) -> Result<Stream, ClientError> {
         let targets = match self {
             Endpoint::Tcp(address) => vec![Target::Tcp(*address)],
             Endpoint::Unix(path) => vec![Target::Unix(path.clone())],
-            Endpoint::Named(host, port) => look_up(host.clone(), *port).await?,
+            Endpoint::Tls(host, port, _) if host.parse::<IpAddr>().is_ok() => {
+                vec![Target::Tcp(SocketAddr::new(host.parse().expect("it is an address"), *port))]
+            }
+            Endpoint::Named(host, port) | Endpoint::Tls(host, port, _) => {
+                look_up(host.clone(), *port).await?
+            }
         };
         let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
         for target in targets {
             match dial::dial(&target, "", deadline).await {
-                Ok(socket) => return Ok(Stream::new(socket)),
+                Ok(socket) => match self {
+                    Endpoint::Tls(host, _, trust) => match Stream::connect_tls(socket, trust, host).await {
+                        Ok(stream) => return Ok(stream),
+                        Err(error) => last = error,
+                    },
+                    _ => return Ok(Stream::new(socket)),
+                },
                 Err(error) => last = error,
             }
         }
@@ -63,7 +82,7 @@ impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Endpoint::Tcp(address) => address.fmt(f),
-            Endpoint::Named(host, port) => write!(f, "{host}:{port}"),
+            Endpoint::Named(host, port) | Endpoint::Tls(host, port, _) => write!(f, "{host}:{port}"),
             Endpoint::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
