@@ -1,6 +1,6 @@
 //! What ion answers, row by row of what its dialect promises: modules, secrets, blobs, documents, events, commits.
 
-pub mod common;
+pub(crate) mod common;
 
 use common::http::{Conn, Live, request_bytes};
 use common::ion::{PAIR, ask, ask_with, module, refused};

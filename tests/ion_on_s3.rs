@@ -3,6 +3,8 @@
 //!
 //! The tests of `ion_facts.rs` run here once more, against moto.
 
+#![allow(clippy::disallowed_types, reason = "a toy server on threads of the test tells it what it heard")]
+
 #[path = "ion_facts.rs"]
 mod facts;
 

@@ -1,6 +1,6 @@
 //! Files of vblob: what is stored is what is read, whole or in part, under any key, and nothing in between.
 
-pub mod common;
+pub(crate) mod common;
 
 use std::sync::OnceLock;
 

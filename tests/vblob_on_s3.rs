@@ -3,6 +3,8 @@
 //!
 //! The tests of `vblob_files.rs` and `vblob_containers.rs` run here once more, against moto.
 
+#![allow(clippy::duplicate_mod, reason = "each of the two files brings along what all tests share")]
+
 #[path = "vblob_containers.rs"]
 mod containers;
 #[path = "vblob_files.rs"]

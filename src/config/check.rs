@@ -263,14 +263,10 @@ impl Rules<'_, '_> {
         if !self.all_read("ion.module[") {
             return;
         }
-        let kept = &config.ion.retention;
-        let problem = "events are kept in this version";
-        for (key, fits, value) in [
-            ("ion.retention.max_age", kept.max_age.is_zero(), quoted(kept.max_age)),
-            ("ion.retention.max_bytes", kept.max_bytes == ByteSize(0), quoted(kept.max_bytes)),
-        ] {
-            self.demand(fits || !config.ion.enabled, key, value, problem, "0");
-        }
+        let age = config.ion.retention.max_age;
+        let accepted = "\"0s\", which keeps events, or \"1s\" and more";
+        let fits = age.is_zero() || age >= RETENTION_MIN || !config.ion.enabled;
+        self.demand(fits, "ion.retention.max_age", quoted(age), "shorter than a second", accepted);
         let limit = config.ion.meta_limit;
         let fits = (META_MIN..=META_MAX).contains(&limit);
         self.demand(fits, "ion.meta_limit", quoted(limit), "out of bounds", "1KiB to 16MiB");

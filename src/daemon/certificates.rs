@@ -28,7 +28,7 @@ impl Keyring {
             }
         }
         let trust = trust(config).unwrap_or_else(|bad| {
-            found.push(bad);
+            found.push(*bad);
             None
         });
         Diagnostics::of(found).map_or(Ok(Keyring { shown: loaded, trust }), Err)
@@ -60,7 +60,7 @@ impl Keyring {
     }
 }
 
-fn trust(config: &Config) -> Result<Option<Trust>, Diagnostic> {
+fn trust(config: &Config) -> Result<Option<Trust>, Box<Diagnostic>> {
     let remote = &config.remote.s3;
     let is_used = config.remote_users() != (false, false);
     if !is_used || !remote.place().is_some_and(|place| place.tls) {
@@ -72,12 +72,14 @@ fn trust(config: &Config) -> Result<Option<Trust>, Diagnostic> {
             .map_err(|error| format!("it cannot be read: {error}"))
             .and_then(|pem| Trust::of(&pem).map_err(|bad| bad.problem)),
     };
-    trust.map(Some).map_err(|problem| Diagnostic::Value {
-        origin: config.origin("remote.s3.ca_file"),
-        key: "remote.s3.ca_file".to_owned(),
-        value: remote.ca_file.as_ref().map(|path| format!("{path:?}")),
-        problem,
-        accepted: "a PEM file with certificates of authorities".to_owned(),
+    trust.map(Some).map_err(|problem| {
+        Box::new(Diagnostic::Value {
+            origin: config.origin("remote.s3.ca_file"),
+            key: "remote.s3.ca_file".to_owned(),
+            value: remote.ca_file.as_ref().map(|path| format!("{path:?}")),
+            problem,
+            accepted: "a PEM file with certificates of authorities".to_owned(),
+        })
     })
 }
 

@@ -349,6 +349,7 @@ fn bound_streams(streams: &Streams, config: &Config) {
     for (keeper, enabled, kept) in [
         (Keeper::Loom, loom.enabled, &loom.retention),
         (Keeper::Serpentine, serpentine.enabled, &serpentine.retention),
+        (Keeper::Ion, config.ion.enabled, &config.ion.retention),
     ] {
         let rule = Retention {
             age_max: Some(kept.max_age.into()).filter(|age: &Duration| !age.is_zero()),

@@ -59,7 +59,10 @@ pub async fn events(ion: &Ion, exchange: &mut Exchange, correlation: &str) -> Re
     let wish = Wish::of(exchange.head()).map_err(Refusal::Bad)?;
     let topic = ion.chain.events(correlation, wish.follows).await?;
     let end = topic.as_ref().map_or(0, |topic| topic.end);
-    let first = topic.as_ref().map_or(0, |topic| topic.tail.first());
+    let first = match &topic {
+        Some(topic) => first_line(ion, topic).await?,
+        None => 0,
+    };
     let from = wish.from.unwrap_or(first).max(first);
     if from > end {
         return Err(Refusal::Range(end).into());
@@ -90,6 +93,26 @@ pub async fn events(ion: &Ion, exchange: &mut Exchange, correlation: &str) -> Re
             tracing::error!(%error, "events are not readable");
             exchange.abandon();
             Ok(())
+        }
+    }
+}
+
+/// Where the first whole line begins: retention takes runs, and may cut one.
+async fn first_line(ion: &Ion, topic: &Topic) -> Result<u64, StoreError> {
+    let first = topic.tail.first();
+    if first == 0 {
+        return Ok(0);
+    }
+    let mut follower = ion.streams.read(topic.tail.clone(), first.min(topic.end), topic.end);
+    loop {
+        let at = follower.position();
+        match follower.next().await? {
+            Look::Ready(range) => {
+                if let Some(end) = memchr::memchr(b'\n', &load(range).await?) {
+                    return Ok(at + end as u64 + 1);
+                }
+            }
+            Look::End(_) => return Ok(topic.end),
         }
     }
 }

@@ -140,7 +140,9 @@ impl Driver {
     /// Bytes `from..to` of a file.
     pub fn stream(&self, blob: &Blob, ahead: Ahead, from: u64, to: u64) -> Reader {
         match (self.of(&blob.name), blob.object()) {
-            (There(remote), Some(object)) => Reader::Remote(remote.read(object, blob, ahead, from, to)),
+            (There(remote), Some(object)) => {
+                Reader::Remote(Box::new(remote.read(object, blob, ahead, from, to)))
+            }
             (Here(blobs), _) => blobs.read(blob, from, to),
             (There(_), None) => unreachable!("it was found there"),
         }

@@ -127,7 +127,7 @@ pub enum Reader {
     /// A view of a stream, which begins so many bytes behind the stream's own beginning.
     Stream(Follower, u64),
     /// One in a store elsewhere.
-    Remote(Incoming),
+    Remote(Box<Incoming>),
 }
 
 impl Reader {

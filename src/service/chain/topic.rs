@@ -227,8 +227,29 @@ impl Chain {
             None => opened(self.streams.open(id, Open::default()).await)?,
         };
         desk.end.set(producer.start());
+        let mut producer = producer;
+        if self.is_torn(topic, producer.start()).await? {
+            // A crash took the end of a line that nobody was promised. The next one begins behind a line's end.
+            tracing::warn!(topic, offset = producer.start(), "a torn line is ended");
+            producer.take(b"\n");
+            made(producer.make_room().await)?;
+            desk.end.set(producer.position());
+        }
         desk.producer.replace(Some(producer));
         Ok(())
+    }
+
+    /// Whether what is there ends in the middle of a line.
+    async fn is_torn(&self, topic: &str, end: u64) -> Result<bool, StoreError> {
+        let Some(tail) = self.streams.find(id_of(topic)).await?.map(|found| found.tail) else {
+            return Ok(false);
+        };
+        if end <= tail.first() {
+            return Ok(false);
+        }
+        let range = tail.range(end - 1, 1).ok_or(StoreError::SyncFailed)?;
+        warm::warm(&self.store, &tail, end - 1, &range).await?;
+        Ok(warm::load(range).await? != b"\n")
     }
 
     /// Whether `event` is a line of the topic from `from` on.

@@ -1,4 +1,4 @@
-//! `cargo x soak crash`, `soak blobs` and `soak output`: a crash test over a release daemon, for as many kills as told, and its record.
+//! `cargo x soak crash`, `soak blobs`, `soak ion` and `soak output`: a crash test over a release daemon, for as many kills as told, and its record.
 //!
 //! Invariant: what is recorded is what the test printed; whether it passed is its exit code.
 
@@ -64,6 +64,21 @@ pub const BLOBS: Soak = Soak {
     cycles: 1_000,
 };
 
+/// What modules commit together.
+pub const COMMITS: Soak = Soak {
+    name: "ion",
+    record: "soak-ion",
+    tests: &["ion_commits_survive_kills"],
+    filter: "",
+    variable: "MILLPOND_CRASH_CYCLES",
+    spread: "half with `durability = \"sync\"` and half with `\"cache\"`, both at the same time",
+    about: "Shows that what a module commits together is there together or not at all when the daemon is killed at random \
+        moments while modules commit, with either durability class.",
+    checked: "after every kill, each module's blobs, document and events: a blob is there exactly if the event is that was \
+        committed with it, once, the document is that of the last commit that is there, and what was answered is there",
+    cycles: 200,
+};
+
 /// Output of processes.
 pub const OUTPUT: Soak = Soak {
     name: "output",
@@ -80,7 +95,7 @@ pub const OUTPUT: Soak = Soak {
 };
 
 const USAGE: &str = "\
-usage: cargo x soak crash|blobs|output [--cycles N] [--seed N] [--record]
+usage: cargo x soak crash|blobs|ion|output [--cycles N] [--seed N] [--record]
   --cycles N   kills; 2000, 1000 or 200 unless told
   --seed N     as printed by an earlier run, decimal
   --record     keep the run in perf/runs instead of target/perf";

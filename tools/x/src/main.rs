@@ -1,5 +1,6 @@
 //! The task runner: `cargo x TASK`. Each task is a few commands, so that people and CI run the same ones.
 
+mod bodies;
 mod built;
 mod churn;
 mod cpu;
@@ -33,6 +34,8 @@ usage: cargo x TASK
   soak blobs        the one of objects, with 1,000
   soak output       the ones of process output, with 200
   soak sim          20,000 simulated histories of the store, and their record
+  soak ion          the one of commits of modules, with 200
+  soak bodies       bodies of many GiB, and the memory that they take, and its record
   soak damage       500 flipped bits and 100 cut files, each verified, served and repaired, and its record
   soak fuzz         10,000,000 inputs for each fuzz target, and their record
   soak full-disk    a disk that runs full at 200 places, and one that fails at 40, and their record
@@ -72,6 +75,8 @@ fn run(words: &[&str]) -> Result<(), String> {
         ["soak", "sim", words @ ..] => sim::run(&root(), words),
         ["soak", "fuzz", words @ ..] => fuzz::run(&root(), words),
         ["soak", "full-disk", words @ ..] => full_disk::run(&root(), words),
+        ["soak", "ion", words @ ..] => crash::run(&root(), &crash::COMMITS, words),
+        ["soak", "bodies", words @ ..] => bodies::run(&root(), words),
         ["soak", "damage", words @ ..] => damage::run(&root(), words),
         ["soak", minutes] => {
             let minutes: u64 = minutes.parse().map_err(|_| format!("{minutes:?} is no number of minutes"))?;

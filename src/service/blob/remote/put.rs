@@ -62,7 +62,7 @@ pub struct RemoteUpload {
 
 enum Way {
     Kept,
-    Stream(Call),
+    Stream(Box<Call>),
     Parts(Parts),
 }
 
@@ -237,7 +237,7 @@ impl RemoteUpload {
                     if self.is_grouped && call.is_refused() && self.remote.prepare().await {
                         call = self.remote.begin(&self.ask(), len).await?;
                     }
-                    self.way = Way::Stream(call);
+                    self.way = Way::Stream(Box::new(call));
                 }
                 None if self.held.len() <= KEPT_MAX => {}
                 Some(len) if len <= KEPT_MAX as u64 => {}
@@ -277,7 +277,7 @@ impl RemoteUpload {
 
     async fn refused(&mut self) -> Result<(), BlobError> {
         match std::mem::replace(&mut self.way, Way::Kept) {
-            Way::Stream(call) => match self.remote.end(call).await {
+            Way::Stream(call) => match self.remote.end(*call).await {
                 Err(error) => Err(error),
                 Ok(_) => Err(RemoteError::Malformed("an answer to half an object").into()),
             },
@@ -322,7 +322,7 @@ impl RemoteUpload {
             }
             Way::Stream(mut call) => {
                 call.send(&self.held).await.map_err(|error| self.remote.lost(error))?;
-                let call = self.remote.end(call).await?;
+                let call = self.remote.end(*call).await?;
                 wire::etag_of(call.head())
             }
             Way::Parts(mut parts) => {
