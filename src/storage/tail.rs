@@ -200,6 +200,11 @@ impl Tail {
         self.epochs.admits(epoch, offset)
     }
 
+    /// Where `epoch` ended; the greatest number while it has not.
+    pub(super) fn cut_of(&self, epoch: u64) -> u64 {
+        self.epochs().find(|(number, _)| *number > epoch).map_or(u64::MAX, |(_, start)| start)
+    }
+
     /// Announces that readers on `shard` wait for more. Look at [`Tail::published`] and [`Tail::state`] again
     /// before sleeping: the appender looks for announcements only after it moved them.
     pub fn wait_from(&self, shard: ShardId) {

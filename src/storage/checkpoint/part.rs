@@ -199,11 +199,12 @@ fn pieces_of(tail: &Tail, attached: bool, cuts: &[Cut]) -> Result<Vec<Piece<'sta
         // Before its length: a run that is withdrawn in between has none, and is not taken for one at its new start.
         let start = run.start();
         let (len, crcs) = run.filled().ok_or(Unready::Busy)?;
-        // Behind a cut lie bytes that were marked and never published.
+        // Behind a cut lie bytes that were marked and never published. A producer that has begun no run of its own yet
+        // does not make them good.
         let end = match runs.peek() {
             Some(next) => next.start(),
-            None if attached => u64::MAX,
-            None => tail.published(),
+            None if attached && run.epoch == tail.epoch() => u64::MAX,
+            None => tail.published().min(tail.cut_of(run.epoch)),
         };
         let kept = len.min(end.saturating_sub(start));
         if kept == 0 {

@@ -324,7 +324,7 @@ async fn write_part(core: &Rc<Core>, round: u32) -> Result<(Part, u64), StoreErr
     core.synced(decided).await?;
 
     let mut writer = PartWriter::new(core.place.clone(), core.log, state.rounds.boot, state.next_chunk.get());
-    let mut awaited: Vec<(Arc<Tail>, u64)> = Vec::new();
+    let mut awaited: Vec<Awaited> = Vec::new();
     let mut after = None;
     loop {
         if state.rounds.has_failed(round) || core.health.get() != Health::Serving {
@@ -336,7 +336,7 @@ async fn write_part(core: &Rc<Core>, round: u32) -> Result<(Part, u64), StoreErr
         for entry in entries.into_iter().filter_map(|(_, entry)| entry) {
             let total = add(&mut writer, &entry).await?;
             if entry.tail.durable() < total {
-                awaited.push((entry.tail.clone(), total));
+                awaited.push(Awaited { tail: entry.tail.clone(), epoch: entry.tail.epoch(), total });
             }
             if writer.has_chunk() {
                 store_chunk(core, &mut writer).await?;
@@ -402,12 +402,25 @@ async fn store_chunk(core: &Core, writer: &mut PartWriter) -> Result<(), StoreEr
     file.sync_data().await.map_err(|error| StoreError::from_io(&error, &path))
 }
 
+/// A stream that is in the part with more than is durable of it.
+struct Awaited {
+    tail: Arc<Tail>,
+    /// Its epoch at that time.
+    epoch: u64,
+    total: u64,
+}
+
 /// Waits until what the part says about open streams is durable, wherever their appenders are.
-async fn durable(core: &Core, awaited: &[(Arc<Tail>, u64)]) -> Result<(), StoreError> {
+async fn durable(core: &Core, awaited: &[Awaited]) -> Result<(), StoreError> {
     let deadline = shard::now() + PATIENCE;
-    for (tail, total) in awaited {
-        while tail.durable() < *total {
-            let lost = tail.has_failed() || (!tail.is_attached() && tail.published() < *total);
+    for Awaited { tail, epoch, total } in awaited {
+        loop {
+            // Taken over and cut in front of that, the stream may be as long by now with other bytes.
+            let is_cut = tail.cut_of(*epoch) < *total;
+            if tail.durable() >= *total && !is_cut {
+                break;
+            }
+            let lost = is_cut || tail.has_failed() || (!tail.is_attached() && tail.published() < *total);
             if lost || shard::now() >= deadline || core.closing.get() {
                 return Err(StoreError::Attached);
             }

@@ -5,12 +5,12 @@
 //! of a stream's beginning belongs to nobody, whatever marks and moves say. Runs before shards serve.
 
 use super::super::bulk::segment::Segment;
-use super::super::extent::LogId;
+use super::super::extent::{LogId, WINDOW};
 use super::super::journal::record::Mark;
 use super::super::placement::Key;
 use super::super::tail::{End, Placed, Tail};
 use super::super::tally::Slot;
-use super::super::window::checksums;
+use super::super::window::{checksum, checksums};
 use super::replay::{Facts, MarkFact, Rank};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -142,6 +142,19 @@ fn lost_a_last_mark(facts: &mut Facts, key_hash: u64, marks: &[MarkFact]) -> boo
     !lost.is_empty()
 }
 
+/// What a mark that goes beyond the cut says of the bytes before it, which is as good as they are: nothing unless all
+/// that it speaks of is as it was written.
+fn up_to(cut: u64, fact: &MarkFact, segment: &Segment) -> Option<MarkFact> {
+    let Mark { start, offset, len, .. } = fact.mark;
+    let kept = cut.checked_sub(start).filter(|&kept| kept > 0 && kept < len)?;
+    let mut crcs = checksums(segment, offset, len).ok().filter(|crcs| *crcs == *fact.mark.crcs)?;
+    let last = (kept - 1) / WINDOW;
+    crcs.truncate(last as usize);
+    crcs.push(checksum(segment, offset + last * WINDOW, kept - last * WINDOW).ok()?);
+    let mark = Mark { len: kept, total: cut, end: None, crcs: crcs.into(), ..fact.mark.clone() };
+    Some(MarkFact { mark, ..*fact })
+}
+
 impl Settled {
     /// Adds the runs in order, from `first` on; returns the stream's length.
     fn place_runs(
@@ -156,7 +169,7 @@ impl Settled {
             runs.entry((fact.mark.epoch, fact.mark.start)).or_default().push(fact);
         }
         let mut len = first;
-        for ((epoch, start), mut facts) in runs {
+        for ((epoch, start), facts) in runs {
             let cut = cut_of(epochs, epoch);
             if start >= cut {
                 continue;
@@ -165,6 +178,14 @@ impl Settled {
                 let segment = segments.get(&(fact.mark.log, fact.mark.segment));
                 segment.filter(|segment| segment.generation == fact.mark.generation)
             };
+            // Marked and never published, because the producer was fenced: the longer mark may be all that is left of
+            // the one that was.
+            let up_to_cut = match facts.iter().any(|fact| start + fact.mark.len == cut) {
+                true => None,
+                false => facts.iter().rev().find_map(|fact| up_to(cut, fact, segment_of(fact)?)),
+            };
+            let mut facts: Vec<&MarkFact> = facts;
+            facts.extend(&up_to_cut);
             if start > len {
                 // A gap: the run before it was not whole, and what is behind is no prefix. When it was durable, the
                 // stream is behind it, which is damage, and the bytes stay for a repair.
