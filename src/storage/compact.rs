@@ -25,6 +25,7 @@ use super::tail::{Place, Placed, Tail};
 use crate::runtime::executor::critical;
 use crate::runtime::{Moment, blocking, shard, timer};
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,16 +33,22 @@ use std::time::Duration;
 
 /// Names looked at between two chances for everything else on the shard.
 const NAMES_PER_STEP: usize = 256;
-/// Bytes a shard copies per second.
+/// Bytes a shard copies per second; twice as many while what is dead in full segments is more than one part in this many
+/// of what is alive.
 const BUDGET: u64 = 96 << 20;
+const DEAD_MUCH: u64 = 5;
 /// How long after a look at the segments the next one comes, at least.
 const PAUSE: Duration = Duration::from_millis(250);
-/// Bytes copied before their records are waited for.
-const BATCH: u64 = 8 << 20;
+/// Bytes copied whose records are not durable yet: beyond that, the oldest of them are waited for.
+const UNSETTLED_MAX: u64 = 32 << 20;
 /// Segments are emptied once more than one part in this many is dead in those that are full…
-const DEAD_SHARE: u64 = 6;
-/// …until no more than one in this many would be.
+const DEAD_SHARE: u64 = 8;
+/// …until no more than one in this many would be…
 const DEAD_LEFT: u64 = 12;
+/// …and with this much alive in them together, or one part in [`ROUND_SHARE`] of all that is, they are enough at once: a
+/// segment goes when the last of it was copied, so in the meantime all that is alive in them lies there twice.
+const ROUND_MIN: u64 = 48 << 20;
+const ROUND_SHARE: u64 = 24;
 
 /// One shard's side.
 pub struct State {
@@ -51,12 +58,20 @@ pub struct State {
     dirty: Cell<bool>,
     told: Cell<bool>,
     looked: Cell<Option<Moment>>,
+    /// So much is dead that copying may take more.
+    is_behind: Cell<bool>,
 }
 
 impl State {
     /// Shares `rounds` with all shards. Looks once, because a start may find what is dead.
     pub fn new(rounds: Arc<AtomicU64>) -> Self {
-        State { rounds, dirty: Cell::new(true), told: Cell::new(true), looked: Cell::new(None) }
+        State {
+            rounds,
+            dirty: Cell::new(true),
+            told: Cell::new(true),
+            looked: Cell::new(None),
+            is_behind: Cell::new(false),
+        }
     }
 
     /// Takes note that something died.
@@ -125,12 +140,17 @@ fn pick(core: &Core) -> bool {
         return false;
     }
     full.sort_by_key(|(dead, segment)| std::cmp::Reverse(dead * 1024 / (segment.used() - HEADER).max(1)));
-    let mut any = false;
+    core.compact.is_behind.set(dead > alive / DEAD_MUCH);
+    let (mut any, mut to_copy, enough) = (false, 0, ROUND_MIN.max(alive / ROUND_SHARE));
     for (its_dead, segment) in full {
-        if dead <= alive / DEAD_LEFT || its_dead == 0 {
+        if dead <= alive / DEAD_LEFT || its_dead == 0 || to_copy >= enough {
             break;
         }
-        segment.empty();
+        // One of an earlier round counts as gone, but not for what is enough: a stream that grows may keep it for long.
+        if !segment.is_emptying() {
+            to_copy += segment.used() - HEADER - its_dead;
+            segment.empty();
+        }
         dead -= its_dead;
         any = true;
     }
@@ -140,20 +160,29 @@ fn pick(core: &Core) -> bool {
 /// A run that was copied; its record is decided.
 struct Copied {
     seq: u64,
+    len: u64,
     entry: Entry,
     start: u64,
     place: Place,
     untold: Untold,
 }
 
-/// Walks all names and moves what lies in segments that are to be emptied.
+/// Moves what lies in segments that are to be emptied.
 async fn empty_segments(core: &Rc<Core>) -> Result<(), StoreError> {
+    let mut copied = VecDeque::new();
+    let walked = walk(core, &mut copied).await;
+    // Also where the walk ended early: else nobody would know that the copies are there.
+    settle(core, &mut copied, 0).await;
+    walked
+}
+
+/// Walks all names and copies.
+async fn walk(core: &Rc<Core>, copied: &mut VecDeque<Copied>) -> Result<(), StoreError> {
     let mut after = None;
-    let mut copied: Vec<Copied> = Vec::new();
-    let mut batch = 0;
+    let mut due = shard::now();
     loop {
         let entries = core.durable_entries(after.as_ref(), NAMES_PER_STEP);
-        let Some((last, _)) = entries.last() else { break };
+        let Some((last, _)) = entries.last() else { return Ok(()) };
         after = Some(last.clone());
         for entry in entries.into_iter().filter_map(|(_, entry)| entry) {
             let mut index = 0;
@@ -162,19 +191,16 @@ async fn empty_segments(core: &Rc<Core>) -> Result<(), StoreError> {
                 if core.closing.get() || core.health.get() != Health::Serving {
                     return Err(StoreError::Closing);
                 }
-                let Some((len, moved)) = copy(core, &entry, found).await? else { continue };
-                copied.push(moved);
-                batch += len;
-                if batch >= BATCH {
-                    settle(core, &mut copied).await?;
-                    batch = 0;
-                }
-                timer::sleep(Duration::from_nanos(len * 1_000_000_000 / BUDGET)).await;
+                let Some(moved) = copy(core, &entry, found).await? else { continue };
+                let budget = if core.compact.is_behind.get() { 2 * BUDGET } else { BUDGET };
+                due = due.max(shard::now()) + Duration::from_nanos(moved.len * 1_000_000_000 / budget);
+                copied.push_back(moved);
+                settle(core, copied, UNSETTLED_MAX).await;
+                timer::sleep_until(due).await;
             }
         }
         shard::yield_now().await;
     }
-    settle(core, &mut copied).await
 }
 
 /// The next final run, from `index` on, that lies in a segment to be emptied.
@@ -197,7 +223,7 @@ fn next_to_move(tail: &Tail, index: usize) -> Option<usize> {
 }
 
 /// Copies one run and decides the record about it. Nothing when it is damaged, or not to be moved any more.
-async fn copy(core: &Rc<Core>, entry: &Entry, index: usize) -> Result<Option<(u64, Copied)>, StoreError> {
+async fn copy(core: &Rc<Core>, entry: &Entry, index: usize) -> Result<Option<Copied>, StoreError> {
     let tail = &entry.tail;
     let run = tail.runs().at(index).expect("runs stay");
     let (Some((len, crcs)), Some(from)) = (run.filled(), run.place()) else { return Ok(None) };
@@ -250,7 +276,7 @@ async fn copy(core: &Rc<Core>, entry: &Entry, index: usize) -> Result<Option<(u6
     core.nudge();
     let place = Place::new(to.segment.clone(), to.offset, to.capacity);
     let untold = checkpoint::round::State::untold(core, seq);
-    Ok(Some((len, Copied { seq, entry: entry.clone(), start: run.start(), place, untold })))
+    Ok(Some(Copied { seq, len, entry: entry.clone(), start: run.start(), place, untold }))
 }
 
 /// Copies window by window; false when one of them is not what it should be. Blocks.
@@ -267,27 +293,32 @@ fn copy_windows(from: &Place, to: &Segment, offset: u64, len: u64, crcs: &[u32])
     Ok(true)
 }
 
-/// Waits until the records are durable; then the runs lie where they say.
-async fn settle(core: &Rc<Core>, copied: &mut Vec<Copied>) -> Result<(), StoreError> {
-    let last = copied.last().map_or(0, |copied| copied.seq);
-    while core.journal.borrow().synced_seq() < last {
-        let failed = core.sync.void(last).is_some() || core.health.get() != Health::Serving;
-        if failed {
-            break;
+/// Where the records are durable, the runs lie where they say from now on. Waits for those that are not until no more
+/// than `left` bytes are left.
+async fn settle(core: &Rc<Core>, copied: &mut VecDeque<Copied>, left: u64) {
+    loop {
+        let looked = core.progress.wait();
+        let synced = core.journal.borrow().synced_seq();
+        let serves = core.health.get() == Health::Serving;
+        while let Some(moved) =
+            copied.pop_front_if(|moved| moved.seq <= synced || !serves || core.sync.void(moved.seq).is_some())
+        {
+            let Copied { seq, entry, start, place, untold, .. } = moved;
+            if core.sync.void(seq).is_some() || seq > synced {
+                // Void: what was copied is garbage, and the next start finds it so.
+                continue;
+            }
+            if let Some((_, run)) = entry.tail.runs().last_where(|run| run.start() <= start) {
+                critical(|| move_run(core, run, place));
+            }
+            drop(untold);
         }
-        core.progress.wait().await;
-    }
-    for moved in copied.drain(..) {
-        let Copied { seq, entry, start, place, untold } = moved;
-        if core.sync.void(seq).is_some() || seq > core.journal.borrow().synced_seq() {
-            // Void: what was copied is garbage, and the next start finds it so.
-            continue;
+        if copied.iter().map(|moved| moved.len).sum::<u64>() <= left {
+            return;
         }
-        let Some((_, run)) = entry.tail.runs().last_where(|run| run.start() <= start) else { continue };
-        critical(|| move_run(core, run, place));
-        drop(untold);
+        core.sync.hurry();
+        looked.await;
     }
-    Ok(())
 }
 
 fn move_run(core: &Core, run: &Placed, place: Place) {

@@ -47,6 +47,8 @@ pub(super) struct SyncState {
     marked_again: Cell<u64>,
     failing: Cell<bool>,
     broke: Cell<bool>,
+    /// The next pass does not wait out the interval.
+    hurried: Cell<bool>,
     wake: Notify,
 }
 
@@ -123,6 +125,13 @@ impl SyncState {
         self.wake.notify_all();
     }
 
+    /// Has the next pass begin without waiting out the interval, which only makes what is done with it come sooner.
+    pub(super) fn hurry(&self) {
+        if !self.hurried.replace(true) {
+            self.look();
+        }
+    }
+
     /// Why the record with this sequence is void, if it is.
     pub(super) fn void(&self, seq: u64) -> Option<StoreError> {
         let voids = self.voids.borrow();
@@ -168,7 +177,8 @@ async fn linger(core: &Core) {
         return;
     }
     let deadline = shard::now() + core.sync_interval;
-    while !core.closing.get() && !core.sync.broke.get() && core.sync.unsynced() < UNSYNCED_MAX / 2 {
+    let goes_on = || core.closing.get() || core.sync.broke.get() || core.sync.hurried.get();
+    while !goes_on() && core.sync.unsynced() < UNSYNCED_MAX / 2 {
         if timer::until(deadline, core.sync.wake.wait()).await.is_none() {
             return;
         }
@@ -199,6 +209,7 @@ async fn pass(core: &Rc<Core>) {
 }
 
 fn begin(core: &Core) -> Pass {
+    core.sync.hurried.set(false);
     let journal = core.journal.borrow();
     // What is published has its mark in the journal: both happen in one step at the end of a turn.
     let marked = journal.flushed_seq() >= core.sync.marked_again.get();
