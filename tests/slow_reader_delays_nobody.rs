@@ -4,7 +4,7 @@ mod common;
 
 use common::content::{Rng, difference};
 use common::http::request_bytes;
-use common::{Conn, Daemon, Live, Producer, bytes_of, proc};
+use common::{Conn, Daemon, Live, Producer, Setup, bytes_of, eventually, proc};
 
 const CONTENT: usize = 48 << 20;
 
@@ -107,4 +107,38 @@ fn paused_reader(daemon: &Daemon, target: &str) -> Conn {
     conn.small_receive_buffer(256 << 10);
     conn.send(request_bytes("GET", target, &[], b""));
     conn
+}
+
+/// Catches a reader that keeps the space of what was deleted for as long as it likes, and one that is cut although what
+/// it reads is there.
+#[test]
+fn a_slow_reader_keeps_no_space_of_what_is_gone() {
+    let daemon = Setup::default().shards(1).top("segment_size = \"16MiB\"").start();
+    let (addr, kept) = (daemon.loom(), bytes_of(5, 9 << 20));
+    common::post(addr, "gone", &bytes_of(4, 12 << 20)).expect(201);
+    // Fills the segment, and some of the next.
+    common::post(addr, "filler", &bytes_of(6, 6 << 20)).expect(201);
+    common::post(addr, "kept", &kept).expect(201);
+    let mut readers = ["gone", "kept"].map(|id| paused_reader(&daemon, &format!("/stream/{id}")));
+    let heads = readers.each_mut().map(|conn| conn.head().expect(200));
+    for id in ["gone", "filler"] {
+        common::request(addr, "DELETE", &format!("/stream/{id}"), &[], b"").expect(204);
+    }
+    eventually("the file is removed, and the reader has it open", || {
+        (removed_and_open(&daemon) == 1).then_some(())
+    });
+    daemon.wait_metric("millpond_readers_expired_total", |count| count == 1.0);
+    eventually("its space is given back", || (removed_and_open(&daemon) == 0).then_some(()));
+    let [mut gone, mut other] = readers;
+    let [_, head] = heads;
+    assert!(gone.rest().len() < 12 << 20, "it was cut");
+    let answer = other.try_body(head, "GET").expect("a whole answer").whole();
+    assert!(answer.body == kept, "what is there may be read slowly: {}", difference(&answer.body, &kept));
+}
+
+/// Segments that the daemon has open and that have no name any more.
+fn removed_and_open(daemon: &Daemon) -> usize {
+    let open = std::fs::read_dir(format!("/proc/{}/fd", daemon.pid())).expect("it runs");
+    let paths = open.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    paths.filter(|path| path.to_string_lossy().ends_with(".mpb (deleted)")).count()
 }

@@ -123,10 +123,10 @@ fn bytes_die_only_when_the_record_that_supersedes_them_is_durable() {
                 dir.path(),
                 &millpond::storage::Options { sync_interval: interval, ..options(1, durability) },
             );
-            let bytes = pattern(1, 900_000);
+            let bytes = pattern(1, 960_000);
             let tail = rig.write(0, "doomed", &bytes);
             // Fills the first segment, so that only the stream keeps it.
-            let filler = rig.write(0, "filler", &pattern(2, 300_000));
+            let filler = rig.write(0, "filler", &pattern(2, 200_000));
             rig.delete("filler").unwrap();
             rig.settle();
             assert_eq!(filler.state(), State::Gone);

@@ -107,6 +107,8 @@ shard_metrics! {
     producers_refused: ByBound<Counter>,
     /// Readers that follow an open stream now.
     followers_live: Gauge,
+    /// Readers that were cut because they were slow and kept space of what was deleted or moved from being given back.
+    readers_expired: Counter,
     /// Bytes appended to streams.
     stream_appended_bytes: Counter,
     /// Stream bytes handed to readers.

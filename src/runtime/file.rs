@@ -85,6 +85,14 @@ pub trait FileOps: Send + Sync {
     /// The length, fixed when the file was made.
     fn len(&self) -> u64;
 
+    /// Takes note that its name was removed: the space goes with whoever has it open.
+    fn note_removed(&self) {}
+
+    /// Whether its name was removed, as far as anyone took note.
+    fn is_removed(&self) -> bool {
+        false
+    }
+
     /// The real file behind it, for sending; `None` in a simulation.
     fn os(&self) -> Option<&os::OsFile>;
 }

@@ -38,6 +38,8 @@ pub(super) struct Active {
     /// The stream's length with what is not published.
     written: u64,
     run_len: u64,
+    /// Where the stream is going to end, as far as anyone said.
+    end: Option<u64>,
     /// In the list of those that advanced this turn.
     queued: bool,
     /// A worker writes behind what is filled: nobody else may, and the run stays.
@@ -77,6 +79,7 @@ impl Appender {
             filled: Vec::new(),
             written: tail.published(),
             run_len: RUN_MIN,
+            end: None,
             queued: false,
             lent: false,
             dropped: false,
@@ -90,6 +93,13 @@ impl Appender {
     /// The stream.
     pub fn tail(&self) -> Arc<Tail> {
         self.active.borrow().tail.clone()
+    }
+
+    /// Says that the stream is going to end at offset `end`, so that no more space is taken than that needs: most short
+    /// streams say so, and what they left unused of a reservation would be many times what they have. More may come all
+    /// the same.
+    pub fn expect_end(&mut self, end: u64) {
+        self.active.borrow_mut().end = Some(end);
     }
 
     /// Waits until some of `wanted` bytes can be appended, and returns how many: at least one, at most `wanted`.
@@ -331,7 +341,9 @@ impl Active {
         {
             return Some(run.room());
         }
-        let run = core.space.take(self.written, self.run_len)?;
+        // One byte more: room is asked for ahead of every receive, the last one too.
+        let left = self.end.and_then(|end| end.checked_sub(self.written)).map_or(u64::MAX, |left| left + 1);
+        let run = core.space.take(self.written, self.run_len.min(left))?;
         let placed = Placed::fresh(run.start, run.offset, self.epoch, run.segment.clone(), run.capacity);
         if !self.tail.runs().push(placed) {
             core.space.give_back(&run, core.shard.index());

@@ -45,6 +45,7 @@ pub(super) fn retire_if_dead(core: &Core, segment: &Arc<Segment>) {
     core.metrics.segments.of(File::Bulk).dec();
     core.metrics.dead_bytes.add(-(segment.dead() as i64));
     core.space.forget_retired();
+    segment.file.note_removed();
     let (disk, path) = (core.disk.clone(), segment.path.clone());
     shard::spawn("retire segment", async move {
         let at = path.clone();

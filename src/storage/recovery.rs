@@ -10,6 +10,7 @@ pub(super) mod finding;
 pub(super) mod format;
 mod linked;
 mod moved;
+mod numbers;
 mod parts;
 pub(super) mod replay;
 pub(super) mod settle;
@@ -31,12 +32,14 @@ use super::placement::{Key, owner_of};
 use super::tail::Tail;
 use super::tally::Tally;
 use super::{LOCK, Options, ShardImage, Shared};
-use crate::runtime::{Disk, File, ShardId};
+use crate::runtime::clock::Clock;
+use crate::runtime::{Disk, File, Moment, ShardId};
 use finding::Finding;
 use format::Format;
 use moved::Moved;
-use replay::{Facts, LogEnd, Stands, Whole, Written, checked_header};
+use replay::{Facts, LogEnd, Shelves, Stands, Written, checked_header, side_by_side};
 use settle::{Loss, Segments};
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -182,12 +185,18 @@ pub(super) fn look(
 ) -> Result<Look, OpenError> {
     let manifest = Manifest::load(disk, place)?;
     let before = manifest.clone().unwrap_or_default();
-    let mut facts = Facts::default();
-    let (mut ends, mut whole) = (Vec::new(), Whole::default());
-    for &log in logs {
-        ends.push(replay::replay(disk, place, log, before.covered(log), &mut whole, &mut facts)?);
+    let phases = Phases::begin();
+    let much = has_much(disk, place, logs)?;
+    let replay = |log| replay::replay(disk, place, log, before.covered(log), shards);
+    let (mut ends, mut found) = (Vec::new(), Vec::new());
+    for replayed in side_by_side(logs.to_vec(), much, replay) {
+        let (end, shelves) = replayed?;
+        ends.push(end);
+        found.push(shelves);
     }
-    drop(whole);
+    let mut shelves = Shelves::merge(found, much);
+    let mut facts = shelves.take_common();
+    phases.over("journals were read", facts.records);
     facts.boot_max = facts.boot_max.max(before.boot);
     for used in &before.segments {
         facts.use_bulk(LogId(used.log), used.number, used.used);
@@ -206,10 +215,46 @@ pub(super) fn look(
         }
     }
     let bulk = open_bulk(disk, place, logs, &before, &mut facts, shards)?;
-    let ended = parts::read(disk, place, &before, &bulk.segments, shards, tally, &mut facts)?;
-    let mut owned = settle_names(&mut facts, &bulk.segments, ended, tally);
+    let notes = (&mut facts, &mut shelves);
+    let ended = parts::read(disk, place, &before, &bulk.segments, shards, tally, notes)?;
+    phases.over("the checkpoint was read", ended.iter().map(|names| names.len() as u64).sum());
+    let names = shelves.names() as u64;
+    let mut owned = settle_names(&mut facts, shelves, &bulk.segments, ended, tally);
+    phases.over("names were settled", names);
     linked::settle_links(&mut facts, &mut owned, tally);
+    phases.over("links were settled", owned.links.iter().map(|links| links.len() as u64).sum());
     Ok(Look { manifest, facts, ends, bulk, owned })
+}
+
+/// Journals with fewer bytes than this are read one after the other.
+const WORTH_THREADS: u64 = 32 << 20;
+
+/// Whether there is enough in the journals to be worth threads.
+fn has_much(disk: &dyn Disk, place: &Place, logs: &[LogId]) -> Result<bool, OpenError> {
+    let mut files = 0;
+    for &log in logs {
+        files += list(disk, &place.log_dir(Kind::Journal, log))?.len() as u64;
+    }
+    Ok(files * place.segment_len(Kind::Journal) >= WORTH_THREADS)
+}
+
+/// Tells what a start spends its time on.
+struct Phases {
+    clock: Clock,
+    since: Cell<Moment>,
+}
+
+impl Phases {
+    fn begin() -> Self {
+        let clock = Clock::machine();
+        Phases { since: Cell::new(clock.now()), clock }
+    }
+
+    fn over(&self, phase: &'static str, count: u64) {
+        let now = self.clock.now();
+        let took = now - self.since.replace(now);
+        tracing::info!(phase, count, ms = took.as_millis() as u64, "starting");
+    }
 }
 
 /// The names in a directory; none in one that is not there.
@@ -402,71 +447,128 @@ struct Raised {
     cut: u64,
 }
 
-/// `ended` are the entries that need no settling and are counted already.
-fn settle_names(facts: &mut Facts, segments: &Segments, ended: Vec<Vec<Entry>>, tally: &Tally) -> Owned {
+/// `ended` are the entries that need no settling and are counted already. What is left of the facts goes to `facts`.
+fn settle_names(
+    facts: &mut Facts,
+    shelves: Shelves,
+    segments: &Segments,
+    ended: Vec<Vec<Entry>>,
+    tally: &Tally,
+) -> Owned {
     let shards = ended.len();
     let mut owned = Owned {
-        names: ended,
+        names: Vec::new(),
         links: (0..shards).map(|_| Vec::new()).collect(),
         bodiless: Vec::new(),
         fallen: Vec::new(),
         deleted: HashMap::new(),
         ends: Ends::new(shards),
-        raised: (0..shards).map(|_| Vec::new()).collect(),
+        raised: Vec::new(),
         nameless: BTreeSet::new(),
         losses: Vec::new(),
-        damaged: vec![BTreeSet::new(); shards],
-        ends_untold: vec![Vec::new(); shards],
+        damaged: Vec::new(),
+        ends_untold: Vec::new(),
         unsynced: Vec::new(),
     };
-    let mut latest = HashMap::new();
-    for (key, fact) in std::mem::take(&mut facts.names) {
-        let key_hash = key.hash();
-        if facts.lost_unknown > 0 {
-            latest.insert(key_hash, fact.version);
-        }
-        let owner = owner_of(key_hash, shards).index();
-        // What was lost before the name's last record was about a stream that is gone, if it was about this name.
-        let about = [&mut facts.lost_names, &mut facts.lost_marks, &mut facts.lost_trims];
-        for lost in about.into_iter().filter(|_| key.as_ref().is_alone()) {
-            if let Some(lost) = lost.get_mut(&key_hash) {
-                lost.retain(|lost| !fact.written.is_after(lost));
-            }
-        }
-        let Some(stands) = fact.stands else {
-            if facts.links.contains_key(&key) {
-                owned.deleted.insert(key, fact.version);
-            }
-            continue;
-        };
-        let settled = settle::settle(facts, segments, fact.version, &key, tally.slot(key.as_ref()), shards);
-        owned.unsynced.extend(settled.unsynced);
-        if !settled.losses.is_empty() {
-            owned.damaged[owner].insert(key_hash);
-            owned.losses.push((key_hash, settled.losses));
-        }
-        if let Some((epoch, cut)) = settled.raised {
-            let (mark, uid) = (settled.last_mark, fact.version);
-            owned.raised[owner].push(Raised { mark, uid, key_hash, epoch, cut });
-        }
-        if settled.end_untold {
-            owned.ends_untold[owner].push(settled.tail.clone());
-        }
-        let Stands { created_ms, home, attributes } = stands;
-        let entry = Entry::new(key.as_ref(), &attributes, Stream { created_ms, home, tail: settled.tail });
-        tally.count(&entry);
-        owned.names[owner].push(entry);
-    }
-    if facts.lost_unknown > 0 {
-        owned.nameless = nameless(facts, &latest);
-    }
-    for &key_hash in &owned.nameless {
-        owned.damaged[owner_of(key_hash, shards).index()].insert(key_hash);
-    }
-    for (&key_hash, _) in facts.lost_names.iter().filter(|(_, lost)| !lost.is_empty()) {
-        owned.damaged[owner_of(key_hash, shards).index()].insert(key_hash);
+    let much = shelves.names() >= parts::WORTH_THREADS as usize;
+    let is_unknown = facts.lost_unknown > 0;
+    let work: Vec<_> = shelves.into_vec().into_iter().zip(ended).collect();
+    let settle = |(mut facts, names): (Facts, Vec<Entry>)| {
+        let shelf = Shelf::settle(&mut facts, names, segments, is_unknown, shards, tally);
+        (shelf, facts)
+    };
+    for (shelf, rest) in side_by_side(work, much, settle) {
+        facts.absorb(rest);
+        owned.names.push(shelf.names);
+        owned.deleted.extend(shelf.deleted);
+        owned.raised.push(shelf.raised);
+        owned.nameless.extend(shelf.nameless);
+        owned.losses.extend(shelf.losses);
+        owned.damaged.push(shelf.damaged);
+        owned.ends_untold.push(shelf.ends_untold);
+        owned.unsynced.extend(shelf.unsynced);
     }
     owned
+}
+
+/// One owner's part of [`Owned`].
+struct Shelf {
+    names: Vec<Entry>,
+    deleted: HashMap<Key, u64>,
+    raised: Vec<Raised>,
+    nameless: BTreeSet<u64>,
+    losses: Vec<(u64, Vec<Loss>)>,
+    damaged: BTreeSet<u64>,
+    ends_untold: Vec<Arc<Tail>>,
+    unsynced: Vec<(Arc<Segment>, Range<u64>)>,
+}
+
+impl Shelf {
+    fn settle(
+        facts: &mut Facts,
+        names: Vec<Entry>,
+        segments: &Segments,
+        is_unknown: bool,
+        shards: usize,
+        tally: &Tally,
+    ) -> Shelf {
+        let mut shelf = Shelf {
+            names,
+            deleted: HashMap::new(),
+            raised: Vec::new(),
+            nameless: BTreeSet::new(),
+            losses: Vec::new(),
+            damaged: BTreeSet::new(),
+            ends_untold: Vec::new(),
+            unsynced: Vec::new(),
+        };
+        let mut latest = HashMap::new();
+        for (key, fact) in std::mem::take(&mut facts.names) {
+            let key_hash = key.hash();
+            if is_unknown {
+                latest.insert(key_hash, fact.version);
+            }
+            // What was lost before the name's last record was about a stream that is gone, if it was about this name.
+            let about = [&mut facts.lost_names, &mut facts.lost_marks, &mut facts.lost_trims];
+            for lost in about.into_iter().filter(|_| key.as_ref().is_alone()) {
+                if let Some(lost) = lost.get_mut(&key_hash) {
+                    lost.retain(|lost| !fact.written.is_after(lost));
+                }
+            }
+            let Some(stands) = fact.stands else {
+                if facts.links.contains_key(&key) {
+                    shelf.deleted.insert(key, fact.version);
+                }
+                continue;
+            };
+            let slot = tally.slot(key.as_ref());
+            let settled = settle::settle(facts, segments, fact.version, &key, slot, shards);
+            shelf.unsynced.extend(settled.unsynced);
+            if !settled.losses.is_empty() {
+                shelf.damaged.insert(key_hash);
+                shelf.losses.push((key_hash, settled.losses));
+            }
+            if let Some((epoch, cut)) = settled.raised {
+                let (mark, uid) = (settled.last_mark, fact.version);
+                shelf.raised.push(Raised { mark, uid, key_hash, epoch, cut });
+            }
+            if settled.end_untold {
+                shelf.ends_untold.push(settled.tail.clone());
+            }
+            let Stands { created_ms, home, attributes } = stands;
+            let entry =
+                Entry::new(key.as_ref(), &attributes, Stream { created_ms, home, tail: settled.tail });
+            tally.count(&entry);
+            shelf.names.push(entry);
+        }
+        if is_unknown {
+            shelf.nameless = nameless(facts, &latest);
+        }
+        shelf.damaged.extend(&shelf.nameless);
+        let lost = facts.lost_names.iter().filter(|(_, lost)| !lost.is_empty());
+        shelf.damaged.extend(lost.map(|(&key_hash, _)| key_hash));
+        shelf
+    }
 }
 
 /// Names whose record is among the lost ones of which nothing is known: marks are there of a stream that no name

@@ -13,6 +13,7 @@ use super::body::BodyReader;
 use super::chunked::{CHUNK_END, chunk_head};
 use super::framing::BodyLength;
 use super::head::{Method, RequestHead, Version};
+use super::pace::Pace;
 use super::response::ResponseHead;
 use super::server::Service;
 use super::{Refusal, Status};
@@ -75,6 +76,7 @@ pub struct Exchange {
     continue_due: bool,
     closing: bool,
     has_said_why: bool,
+    pace: Pace,
 }
 
 impl Exchange {
@@ -91,6 +93,7 @@ impl Exchange {
             continue_due: false,
             closing: false,
             has_said_why: false,
+            pace: Pace::default(),
         }
     }
 
@@ -213,7 +216,16 @@ impl Exchange {
             self.stream.gathered().extend_from_slice(chunk_head(len, &mut [0; 18]));
         }
         let trailer: &[u8] = if is_chunk { CHUNK_END } else { b"" };
-        self.stream.send_stored(range, trailer).await.map_err(|_| Gone)?;
+        let file = range.file.clone();
+        let sending = self.stream.send_stored(range, trailer);
+        match self.pace.keep(&file, len as u64, sending).await {
+            Some(sent) => sent.map_err(|_| Gone)?,
+            None => {
+                self.service.note_expired();
+                self.abandon();
+                return Err(Gone);
+            }
+        }
         self.service.note_sent(len);
         Ok(())
     }

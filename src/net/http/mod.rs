@@ -14,6 +14,7 @@ pub mod exchange;
 mod fields;
 pub mod framing;
 pub mod head;
+mod pace;
 pub mod range;
 pub mod request;
 pub mod response;

@@ -113,6 +113,11 @@ impl Service {
         self.metrics.sent_bytes.of(self.dialect).add(len as u64);
     }
 
+    pub(super) fn note_expired(&self) {
+        self.metrics.readers_expired.inc();
+        tracing::info!(dialect = ?self.dialect, reason = "expired", "a slow reader kept space of what is gone");
+    }
+
     pub(super) fn note_answer(&self, status: Status, began: Moment) {
         self.metrics.http_requests.of(self.dialect).of(Class::of(status.code())).inc();
         self.metrics.http_latency.of(self.dialect).record(shard::now().since(began));

@@ -13,6 +13,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The machine's file systems.
 pub struct OsDisk;
@@ -22,6 +23,7 @@ pub struct OsFile {
     fd: OwnedFd,
     map: Mmap,
     len: u64,
+    removed: AtomicBool,
 }
 
 impl OsFile {
@@ -31,7 +33,7 @@ impl OsFile {
         // accessor hands out an address for the kernel to copy from. Another process that truncated the file
         // would turn that copy into a short write or EFAULT, not into undefined behaviour here.
         let map = unsafe { Mmap::map(&fd)? };
-        Ok(OsFile { fd, map, len })
+        Ok(OsFile { fd, map, len, removed: AtomicBool::new(false) })
     }
 
     /// The descriptor, for sendfile and splice.
@@ -113,6 +115,14 @@ impl FileOps for OsFile {
 
     fn len(&self) -> u64 {
         self.len
+    }
+
+    fn note_removed(&self) {
+        self.removed.store(true, Ordering::Relaxed);
+    }
+
+    fn is_removed(&self) -> bool {
+        self.removed.load(Ordering::Relaxed)
     }
 
     fn os(&self) -> Option<&OsFile> {

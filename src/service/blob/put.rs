@@ -67,7 +67,11 @@ impl Blobs {
         let pass = self.putting.enter().ok_or(StoreError::Closing)?;
         self.limits.get().admit(self.bytes(), announced.unwrap_or(0))?;
         let body = match announced {
-            Some(len) if len > PACKED_MAX as u64 => Some(self.store.new_body()?),
+            Some(len) if len > PACKED_MAX as u64 => {
+                let (body, mut appender) = self.store.new_body()?;
+                appender.expect_end(len);
+                Some((body, appender))
+            }
             _ => None,
         };
         let (blobs, spill) = (self.clone(), Vec::new());

@@ -190,7 +190,7 @@ impl Streams {
             None => limits.admit_more(total, announced),
         });
         let opened = match admitted {
-            Ok(()) => self.open_in_task(id, question, offset).await,
+            Ok(()) => self.open_in_task(id, question, offset, announced).await,
             Err(limit) => Err(limit.into()),
         };
         match &opened {
@@ -209,12 +209,13 @@ impl Streams {
         id: Id,
         question: Ask,
         offset: Option<u64>,
+        announced: Option<u64>,
     ) -> Result<Producer, OpenError> {
         let pass = self.producing.enter().ok_or(StoreError::Closing)?;
         let (answerer, answer) = notify::answer();
         let streams = self.clone();
         shard::spawn("open a stream", async move {
-            answerer.give(streams.open_here(id, question, offset, pass).await);
+            answerer.give(streams.open_here(id, question, (offset, announced), pass).await);
         });
         answer.await.unwrap_or(Err(OpenError::Store(StoreError::Closing)))
     }
@@ -223,7 +224,7 @@ impl Streams {
         self: &Rc<Self>,
         id: Id,
         question: Ask,
-        offset: Option<u64>,
+        (offset, announced): (Option<u64>, Option<u64>),
         pass: Pass,
     ) -> Result<Producer, OpenError> {
         let opening = self.desks.opening();
@@ -236,7 +237,10 @@ impl Streams {
         };
         drop(opening);
         let made = match attached {
-            Ok(appender) => {
+            Ok(mut appender) => {
+                if let Some(len) = announced {
+                    appender.expect_end(offset.unwrap_or(0).saturating_add(len));
+                }
                 let mut producer = Producer::new(self, id.clone(), appender, &opened, offset, pass);
                 producer.try_make_room().await.map(|()| producer)
             }

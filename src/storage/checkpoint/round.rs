@@ -18,13 +18,16 @@ use super::super::names::Entry;
 use super::super::tail::Tail;
 use super::part::{Chunk, PartWriter, Unready};
 use super::{Chunks, Covered, Manifest, Used, directory, remove_all, remove_others};
+use crate::runtime::file::Syncing;
 use crate::runtime::{blocking, shard, timer};
 use arc_swap::ArcSwapOption;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 /// Names looked at between two chances for everything else on the shard.
@@ -240,7 +243,8 @@ async fn take_part(core: &Rc<Core>, round: u32) {
     let committed = state.rounds.committed.load(Ordering::Acquire) == round;
     if committed {
         state.since.set(state.since.get() - since);
-        state.wanted_at.set(state.threshold.max(written));
+        // So that checkpoints are no more than twice what journals are, and the next start does not read much more.
+        state.wanted_at.set(state.threshold.max(written / 2));
         core.metrics.checkpoints.inc();
         core.metrics.checkpoint_latency.record(shard::now() - begun);
     } else {
@@ -325,6 +329,7 @@ async fn write_part(core: &Rc<Core>, round: u32) -> Result<(Part, u64), StoreErr
 
     let mut writer = PartWriter::new(core.place.clone(), core.log, state.rounds.boot, state.next_chunk.get());
     let mut awaited: Vec<Awaited> = Vec::new();
+    let mut stored = Stored::default();
     let mut after = None;
     loop {
         if state.rounds.has_failed(round) || core.health.get() != Health::Serving {
@@ -339,13 +344,14 @@ async fn write_part(core: &Rc<Core>, round: u32) -> Result<(Part, u64), StoreErr
                 awaited.push(Awaited { tail: entry.tail.clone(), epoch: entry.tail.epoch(), total });
             }
             if writer.has_chunk() {
-                store_chunk(core, &mut writer).await?;
+                stored.add(core, &mut writer).await?;
             }
         }
         shard::yield_now().await;
     }
-    write_links(core, round, &mut writer).await?;
-    store_chunk(core, &mut writer).await?;
+    write_links(core, round, &mut writer, &mut stored).await?;
+    stored.add(core, &mut writer).await?;
+    stored.synced().await?;
     let (chunks, next_chunk, bytes) = writer.into_chunks();
     state.next_chunk.set(next_chunk);
     let (disk, dir) = (core.disk.clone(), directory(&core.place));
@@ -357,7 +363,12 @@ async fn write_part(core: &Rc<Core>, round: u32) -> Result<(Part, u64), StoreErr
     Ok((Part { covered, chunks, segments, damaged, epoch_floor }, bytes))
 }
 
-async fn write_links(core: &Rc<Core>, round: u32, writer: &mut PartWriter) -> Result<(), StoreError> {
+async fn write_links(
+    core: &Rc<Core>,
+    round: u32,
+    writer: &mut PartWriter,
+    stored: &mut Stored,
+) -> Result<(), StoreError> {
     let mut after = None;
     loop {
         if core.checkpoint.rounds.has_failed(round) || core.health.get() != Health::Serving {
@@ -369,7 +380,7 @@ async fn write_links(core: &Rc<Core>, round: u32, writer: &mut PartWriter) -> Re
         for link in links.into_iter().filter_map(|(_, link)| link) {
             writer.add_link(&link);
             if writer.has_chunk() {
-                store_chunk(core, writer).await?;
+                stored.add(core, writer).await?;
             }
         }
         shard::yield_now().await;
@@ -392,14 +403,53 @@ async fn add(writer: &mut PartWriter, entry: &Entry) -> Result<u64, StoreError> 
     }
 }
 
-async fn store_chunk(core: &Core, writer: &mut PartWriter) -> Result<(), StoreError> {
-    let Some(chunk) = writer.take_chunk() else { return Ok(()) };
-    let path = chunk.path.clone();
-    let disk = core.disk.clone();
-    let write = move |chunk: Chunk| chunk.write(&*disk);
-    let file = blocking::run(move || write(chunk)).await.and_then(|file| file);
-    let file = file.map_err(|error| StoreError::from_io(&error, &path))?;
-    file.sync_data().await.map_err(|error| StoreError::from_io(&error, &path))
+/// Chunks that are written and maybe not durable. While the disk syncs one, the next comes together.
+#[derive(Default)]
+struct Stored {
+    /// Oldest first, at most [`SYNCS_MAX`].
+    syncing: VecDeque<(Arc<PathBuf>, Syncing)>,
+}
+
+/// Chunks of one part that are synced at once.
+const SYNCS_MAX: usize = 4;
+
+impl Stored {
+    /// Writes what has come together, if anything.
+    async fn add(&mut self, core: &Core, writer: &mut PartWriter) -> Result<(), StoreError> {
+        let Some(chunk) = writer.take_chunk() else { return Ok(()) };
+        let path = chunk.path.clone();
+        let disk = core.disk.clone();
+        let write = move |chunk: Chunk| chunk.write(&*disk);
+        let file = blocking::run(move || write(chunk)).await.and_then(|file| file);
+        let file = file.map_err(|error| StoreError::from_io(&error, &path))?;
+        while self.syncing.len() >= SYNCS_MAX {
+            self.next().await?;
+        }
+        let mut syncing = file.sync_data();
+        // Asked once, so that it begins.
+        let begun = std::future::poll_fn(|cx| Poll::Ready(syncing.as_mut().poll(cx))).await;
+        match begun {
+            Poll::Ready(synced) => synced.map_err(|error| StoreError::from_io(&error, &path)),
+            Poll::Pending => {
+                self.syncing.push_back((path, syncing));
+                Ok(())
+            }
+        }
+    }
+
+    /// Waits for the oldest.
+    async fn next(&mut self) -> Result<(), StoreError> {
+        let Some((path, syncing)) = self.syncing.pop_front() else { return Ok(()) };
+        syncing.await.map_err(|error| StoreError::from_io(&error, &path))
+    }
+
+    /// Waits until all are durable.
+    async fn synced(mut self) -> Result<(), StoreError> {
+        while !self.syncing.is_empty() {
+            self.next().await?;
+        }
+        Ok(())
+    }
 }
 
 /// A stream that is in the part with more than is durable of it.

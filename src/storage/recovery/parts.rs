@@ -18,7 +18,7 @@ use super::super::tail::{Placed, Tail};
 use super::super::tally::{Slot, Tally};
 use super::finding::{Finding, LostRecords};
 use super::linked::ReadyLink;
-use super::replay::{Facts, Whole, Written, checked_header};
+use super::replay::{Facts, Shelves, Whole, Written, checked_header, side_by_side};
 use super::settle::Segments;
 use crate::runtime::Disk;
 use std::borrow::Cow;
@@ -27,8 +27,8 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Parts with fewer records than this are read one after the other.
-const WORTH_THREADS: u64 = 20_000;
+/// Parts with fewer records than this are read one after the other, and so few names are settled so.
+pub const WORTH_THREADS: u64 = 20_000;
 
 /// Reads all parts: entries by owner, in the order of their names within each part, and the rest into `facts`.
 pub fn read(
@@ -38,20 +38,12 @@ pub fn read(
     segments: &Segments,
     shards: usize,
     tally: &Tally,
-    facts: &mut Facts,
+    (facts, shelves): (&mut Facts, &mut Shelves),
 ) -> Result<Vec<Vec<Entry>>, OpenError> {
-    let reader = Reader { disk, place, manifest, segments, shards, tally, facts };
+    let reader = Reader { disk, place, manifest, segments, shards, tally, shelves };
     let records: u64 = manifest.parts.iter().flat_map(|part| &part.chunks).map(|chunk| chunk.1).sum();
-    let read: Vec<Result<Rest, OpenError>> = if records < WORTH_THREADS {
-        manifest.parts.iter().map(|part| reader.part(part)).collect()
-    } else {
-        std::thread::scope(|scope| {
-            let reader = &reader;
-            let threads: Vec<_> =
-                manifest.parts.iter().map(|part| scope.spawn(move || reader.part(part))).collect();
-            threads.into_iter().map(|thread| thread.join().expect("reading a part does not panic")).collect()
-        })
-    };
+    let parts: Vec<&Chunks> = manifest.parts.iter().collect();
+    let read = side_by_side(parts, records >= WORTH_THREADS, |part| reader.part(part));
     let mut entries: Vec<Vec<Entry>> = (0..shards).map(|_| Vec::new()).collect();
     for rest in read {
         let rest = rest?;
@@ -62,14 +54,14 @@ pub fn read(
         rest.counts.into_iter().for_each(|(slot, (names, bytes))| tally.count_all(slot, names, bytes));
         facts.epoch_max = facts.epoch_max.max(rest.epoch_max);
         facts.ready.extend(rest.links);
-        rest.records.into_iter().for_each(|(at, key_hash, record)| facts.learn_part(at, key_hash, record));
-        rest.lost.into_iter().for_each(|lost| facts.lose(lost));
+        shelves.learn_parts(rest.records, records >= WORTH_THREADS);
+        rest.lost.into_iter().for_each(|lost| shelves.lose(lost));
         facts.findings.extend(rest.findings);
         facts.records += rest.read;
     }
     for &key_hash in &manifest.damaged {
         let log = LogId(owner_of(key_hash, manifest.shards.into()).0);
-        facts.lost_names.entry(key_hash).or_default().push(written(manifest, log));
+        shelves.of(key_hash).lost_names.entry(key_hash).or_default().push(written(manifest, log));
     }
     Ok(entries)
 }
@@ -87,14 +79,15 @@ struct Reader<'a> {
     segments: &'a Segments,
     shards: usize,
     tally: &'a Tally,
-    facts: &'a Facts,
+    shelves: &'a Shelves,
 }
 
 /// What one part holds.
 struct Rest {
     entries: Vec<Vec<Entry>>,
     links: Vec<ReadyLink>,
-    records: Vec<(Written, u64, Record<'static>)>,
+    /// By owner.
+    records: Vec<Vec<(Written, u64, Record<'static>)>>,
     lost: Vec<LostRecords>,
     findings: Vec<Finding>,
     read: u64,
@@ -103,6 +96,8 @@ struct Rest {
     ended: Option<Record<'static>>,
     /// Names and bytes of the entries by where they count.
     counts: BTreeMap<Slot, (u64, u64)>,
+    /// Bytes of the entries by segment: told at the end, as all parts have runs in the same segments.
+    claims: BTreeMap<(LogId, u32), u64>,
 }
 
 impl Reader<'_> {
@@ -110,13 +105,14 @@ impl Reader<'_> {
         let mut rest = Rest {
             entries: (0..self.shards).map(|_| Vec::new()).collect(),
             links: Vec::new(),
-            records: Vec::new(),
+            records: (0..self.shards).map(|_| Vec::new()).collect(),
             lost: Vec::new(),
             findings: Vec::new(),
             read: 0,
             epoch_max: 0,
             ended: None,
             counts: BTreeMap::new(),
+            claims: BTreeMap::new(),
         };
         let count: u64 = part.chunks.iter().map(|chunk| chunk.1).sum();
         if usize::from(self.manifest.shards) == self.shards {
@@ -129,6 +125,9 @@ impl Reader<'_> {
             let read = whole.file(self.disk, &chunk);
             self.chunk(LogId(part.shard), number, (read, chunk), first_seq..first_seq + records, &mut rest)?;
             first_seq += records;
+        }
+        for (segment, len) in &rest.claims {
+            self.segments[segment].claim(*len);
         }
         Ok(rest)
     }
@@ -198,7 +197,7 @@ impl Reader<'_> {
             return;
         }
         if let Record::Link(link) = &record
-            && !self.facts.touches(key_hash)
+            && !self.shelves.touches(key_hash)
         {
             rest.links.push(ReadyLink::of(link, written(self.manifest, log)));
             return;
@@ -206,8 +205,8 @@ impl Reader<'_> {
         if let Record::Stream(snapshot) = &record {
             rest.epoch_max = rest.epoch_max.max(snapshot.epoch);
             let ended = rest.ended.take();
-            if !self.facts.touches(key_hash)
-                && let Some(entry) = self.entry(snapshot, key_hash, &ended)
+            if !self.shelves.touches(key_hash)
+                && let Some(entry) = self.entry(snapshot, key_hash, &ended, &mut rest.claims)
             {
                 let stored = entry.tail.stored();
                 entry.tail.note_counted(stored);
@@ -217,15 +216,23 @@ impl Reader<'_> {
                 rest.entries[owner_of(key_hash, self.shards).index()].push(entry);
                 return;
             }
-            rest.records.extend(ended.map(|ended| (written(self.manifest, log), key_hash, ended)));
+            let ended = ended.map(|ended| (written(self.manifest, log), key_hash, ended));
+            rest.records[owner_of(key_hash, self.shards).index()].extend(ended);
         }
         if let Some(record) = into_owned(record) {
-            rest.records.push((written(self.manifest, log), key_hash, record));
+            let record = (written(self.manifest, log), key_hash, record);
+            rest.records[owner_of(key_hash, self.shards).index()].push(record);
         }
     }
 
     /// The entry that the snapshot says, if nothing about it needs a second look.
-    fn entry(&self, snapshot: &Snapshot<'_>, key_hash: u64, ended: &Option<Record<'_>>) -> Option<Entry> {
+    fn entry(
+        &self,
+        snapshot: &Snapshot<'_>,
+        key_hash: u64,
+        ended: &Option<Record<'_>>,
+        claims: &mut BTreeMap<(LogId, u32), u64>,
+    ) -> Option<Entry> {
         let end = snapshot.end.filter(|_| !snapshot.more)?;
         let Some(Record::Ended { uid, epoch, at_ms }) = *ended else { return None };
         if (uid, epoch) != (snapshot.uid, snapshot.epoch) {
@@ -253,7 +260,7 @@ impl Reader<'_> {
             {
                 return None;
             }
-            segment.claim(len);
+            *claims.entry((piece.log, piece.segment)).or_default() += len;
         }
         tail.recover(len, end, at_ms);
         let Snapshot { space, created_ms, home, ref key, ref attributes, .. } = *snapshot;

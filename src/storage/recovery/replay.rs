@@ -15,14 +15,16 @@ use super::super::journal::record::{
 use super::super::journal::scan::{Expect, Found, Survey, scan, survey, zeros};
 use super::super::journal::snapshot::Snapshot;
 use super::super::journal::writer::Older;
-use super::super::placement::Key;
+use super::super::placement::{Key, owner_of};
 use super::finding::{Finding, LostRecords};
 use super::linked::ReadyLink;
+use super::numbers::{NumberSet, Numbers};
 use super::parts::marks;
 use super::{io, list};
 use crate::runtime::Disk;
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -104,15 +106,15 @@ pub struct Facts {
     /// Names by key.
     pub names: BTreeMap<Key, NameFact>,
     /// Marks by stream.
-    pub marks: HashMap<u64, Vec<MarkFact>>,
+    pub marks: Numbers<Vec<MarkFact>>,
     /// The first epoch of each stream.
-    pub first_epochs: HashMap<u64, u64>,
+    pub first_epochs: Numbers<u64>,
     /// The highest number of any epoch, of streams that are gone too.
     pub epoch_max: u64,
     /// The latest start of the program that a record is of.
     pub boot_max: u32,
     /// Later epochs by stream: number and cut.
-    pub epochs: HashMap<u64, BTreeMap<u64, u64>>,
+    pub epochs: Numbers<BTreeMap<u64, u64>>,
     /// Links of the checkpoint of which no journal record after it speaks.
     pub ready: Vec<ReadyLink>,
     /// What links were said to stand for, by key.
@@ -120,15 +122,15 @@ pub struct Facts {
     /// Records that say several links at once, with the parts of all of them.
     pub together: Vec<(Written, Vec<PartAt>)>,
     /// Where streams begin, with the record that says so.
-    pub trims: HashMap<u64, (u64, Written)>,
+    pub trims: Numbers<(u64, Written)>,
     /// When streams ended: the last epoch that did, and the time.
-    pub ended: HashMap<u64, (u64, u64)>,
+    pub ended: Numbers<(u64, u64)>,
     /// Lost records about names, by placement hash.
-    pub lost_names: HashMap<u64, Vec<Written>>,
+    pub lost_names: Numbers<Vec<Written>>,
     /// Lost marks, by placement hash.
-    pub lost_marks: HashMap<u64, Vec<Written>>,
+    pub lost_marks: Numbers<Vec<Written>>,
     /// Lost records about where a stream begins, by placement hash.
-    pub lost_trims: HashMap<u64, Vec<Written>>,
+    pub lost_trims: Numbers<Vec<Written>>,
     /// Lost records of which not even the header is whole.
     pub lost_unknown: u64,
     /// All lost records, those included that a later one stands in for.
@@ -142,7 +144,7 @@ pub struct Facts {
     /// Where a crash tore a log.
     pub torn: Vec<(PathBuf, u64)>,
     /// Placement hashes of names that a journal speaks of.
-    touched: HashSet<u64>,
+    touched: NumberSet,
 }
 
 /// Where a log goes on, and what has to be done before.
@@ -192,16 +194,16 @@ struct SegmentFile {
     blank: bool,
 }
 
-/// Reads the journal of `log` into `facts`, from behind what is `covered` by a checkpoint.
+/// Reads the journal of `log`, from behind what is `covered` by a checkpoint.
 pub fn replay(
     disk: &dyn Disk,
     place: &Place,
     log: LogId,
     covered: Option<&Covered>,
-    reader: &mut Whole,
-    facts: &mut Facts,
-) -> Result<LogEnd, OpenError> {
-    let (segments, mut useless, next_number) = look_at(disk, place, log, reader, facts)?;
+    shards: usize,
+) -> Result<(LogEnd, Shelves), OpenError> {
+    let (mut reader, mut shelves) = (Whole::default(), Shelves::new(shards));
+    let (segments, mut useless, next_number) = look_at(disk, place, log, &mut reader, shelves.common())?;
     let next_number = next_number.max(covered.map_or(0, |covered| covered.journal_next));
     let covered = covered.map_or(0, |covered| covered.seq);
     let settled = segments.iter().map(|segment| segment.survey.settled_seq);
@@ -225,19 +227,23 @@ pub fn replay(
                 Found::Record { header, .. } if header.seq <= covered => {}
                 Found::Record { at, header, record, mended } => {
                     end.fresh_bytes += header.record_len() as u64;
-                    facts.records += 1;
-                    facts.touched.insert(header.key_hash);
+                    shelves.common().records += 1;
                     if mended {
-                        facts.note_mended(&segment.path, at, &header);
+                        shelves.common().note_mended(&segment.path, at, &header);
                     }
                     let void = aborts.iter().any(|&(from, to)| (from..=to).contains(&header.seq));
                     let unsynced = header.seq > settled_seq;
                     if unsynced {
                         let at = HEADER + at as u64;
-                        let place = end.unsynced.entry(segment.path.clone()).or_insert(at..at);
-                        place.end = at + header.record_len() as u64;
+                        let end_at = at + header.record_len() as u64;
+                        match end.unsynced.get_mut(&segment.path) {
+                            Some(place) => place.end = end_at,
+                            None => drop(end.unsynced.insert(segment.path.clone(), at..end_at)),
+                        }
                     }
                     let written = Written { boot: header.boot, log, seq: header.seq };
+                    let facts = shelves.of(header.key_hash);
+                    facts.touched.insert(header.key_hash);
                     facts.learn(written, unsynced, void, header.key_hash, record);
                 }
                 Found::Damaged { to_seq, .. } if to_seq <= covered + 1 => {}
@@ -256,7 +262,7 @@ pub fn replay(
                         let missing = next
                             .filter(|next| next.number > segment.number + 1)
                             .map(|_| place.segment_path(Kind::Journal, log, segment.number + 1));
-                        facts.lose(LostRecords {
+                        shelves.lose(LostRecords {
                             path: segment.path.clone(),
                             at: HEADER + at as u64,
                             written,
@@ -277,7 +283,8 @@ pub fn replay(
                     if torn {
                         let path = segment.path.display();
                         tracing::info!(%path, valid_len, "cut a torn journal tail");
-                        facts.torn.push((segment.path.clone(), HEADER + valid_len as u64));
+                        let at = HEADER + valid_len as u64;
+                        shelves.common().torn.push((segment.path.clone(), at));
                     }
                 }
             }
@@ -286,7 +293,7 @@ pub fn replay(
     end.next_seq = end.next_seq.max(covered + 1);
     end.older.pop();
     end.useless = useless;
-    Ok(end)
+    Ok((end, shelves))
 }
 
 /// The log's segments in order, those without any content, and the next number.
@@ -364,6 +371,105 @@ impl Whole {
     }
 }
 
+/// Facts by the shard that owns what they are about: nothing in one of them needs another, so they are put together and
+/// settled side by side.
+pub struct Shelves(Vec<Facts>);
+
+impl Shelves {
+    /// Empty ones for `shards` shards.
+    pub fn new(shards: usize) -> Self {
+        Shelves((0..shards).map(|_| Facts::default()).collect())
+    }
+
+    /// What is about names with this placement hash.
+    pub fn of(&mut self, key_hash: u64) -> &mut Facts {
+        let shards = self.0.len();
+        &mut self.0[owner_of(key_hash, shards).index()]
+    }
+
+    /// Whether a journal has something about a name with this placement hash, or may have had.
+    pub fn touches(&self, key_hash: u64) -> bool {
+        self.0[owner_of(key_hash, self.0.len()).index()].touched.contains(&key_hash)
+    }
+
+    /// Where notes go that are about no name.
+    fn common(&mut self) -> &mut Facts {
+        &mut self.0[0]
+    }
+
+    /// Those of all logs, in the order of logs, as one; `many` if it is worth threads.
+    pub fn merge(logs: Vec<Shelves>, many: bool) -> Shelves {
+        let mut by_owner: Vec<Vec<Facts>> = Vec::new();
+        for shelves in logs {
+            by_owner.resize_with(shelves.0.len(), Vec::new);
+            by_owner.iter_mut().zip(shelves.0).for_each(|(all, one)| all.push(one));
+        }
+        let merge = |all: Vec<Facts>| {
+            let mut all = all.into_iter();
+            let first = all.next().unwrap_or_default();
+            all.fold(first, |mut known, next| {
+                known.absorb(next);
+                known
+            })
+        };
+        Shelves(side_by_side(by_owner, many, merge))
+    }
+
+    /// Takes in records of a checkpoint's part, by owner; `many` if that is worth threads.
+    pub fn learn_parts(&mut self, records: Vec<Vec<(Written, u64, Record<'static>)>>, many: bool) {
+        let work: Vec<_> = self.0.iter_mut().zip(records).collect();
+        side_by_side(work, many, |(facts, records)| {
+            records.into_iter().for_each(|(at, key_hash, record)| facts.learn_part(at, key_hash, record));
+        });
+    }
+
+    /// Takes what is about no name.
+    pub fn take_common(&mut self) -> Facts {
+        let mut common = Facts::default();
+        self.0.iter_mut().for_each(|facts| common.absorb(facts.take_common()));
+        common
+    }
+
+    /// Names with a record in a journal.
+    pub fn names(&self) -> usize {
+        self.0.iter().map(|facts| facts.names.len()).sum()
+    }
+
+    /// One by one, once nobody asks any more what they touch.
+    pub fn into_vec(mut self) -> Vec<Facts> {
+        self.0.iter_mut().for_each(|facts| facts.touched = NumberSet::default());
+        self.0
+    }
+
+    /// Takes note of records that do not read any more.
+    pub fn lose(&mut self, lost: LostRecords) {
+        let known = u64::from(lost.header.is_some());
+        if let Some((kind, key_hash)) =
+            lost.header.filter(|&(kind, _)| !is_about_the_log(kind) && !is_time(kind))
+        {
+            let facts = self.of(key_hash);
+            facts.touched.insert(key_hash);
+            facts.lost_of(kind).entry(key_hash).or_default().push(lost.written);
+        }
+        let common = self.common();
+        common.lost_records += lost.count;
+        common.lost_unknown += lost.count.saturating_sub(known);
+        common.findings.push(Finding::Records(lost));
+    }
+}
+
+/// What `work` makes of each, in order; by a thread for each if there is `much` to do.
+pub fn side_by_side<T: Send, R: Send>(all: Vec<T>, much: bool, work: impl Fn(T) -> R + Sync) -> Vec<R> {
+    if !much || all.len() < 2 {
+        return all.into_iter().map(work).collect();
+    }
+    std::thread::scope(|scope| {
+        let work = &work;
+        let threads: Vec<_> = all.into_iter().map(|one| scope.spawn(move || work(one))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("a start does not panic")).collect()
+    })
+}
+
 impl Facts {
     /// Whether a record is lost that may have been about bytes which look dead without it.
     pub fn has_losses(&self) -> bool {
@@ -400,8 +506,7 @@ impl Facts {
             }
             Record::Trim { uid, first } => self.trim(uid, first, written),
             Record::Ended { uid, epoch, at_ms } => {
-                let known = self.ended.entry(uid).or_insert((epoch, at_ms));
-                *known = (*known).max((epoch, at_ms));
+                self.end(uid, (epoch, at_ms));
             }
             Record::Link(link) => {
                 self.link(written, link);
@@ -432,13 +537,20 @@ impl Facts {
         written: Written,
         stands: Option<Stands>,
     ) {
-        let key = Key { space, bytes: key.into_owned().into() };
-        let fact = NameFact { version, written, stands };
+        self.learn_name(Key { space, bytes: (*key).into() }, NameFact { version, written, stands });
+    }
+
+    fn learn_name(&mut self, key: Key, fact: NameFact) {
         match self.names.get_mut(&key) {
-            Some(known) if known.version >= version => {}
+            Some(known) if known.version >= fact.version => {}
             Some(known) => *known = fact,
             None => drop(self.names.insert(key, fact)),
         }
+    }
+
+    fn end(&mut self, uid: u64, ended: (u64, u64)) {
+        let known = self.ended.entry(uid).or_insert(ended);
+        *known = (*known).max(ended);
     }
 
     fn trim(&mut self, uid: u64, first: u64, written: Written) {
@@ -450,7 +562,8 @@ impl Facts {
 
     fn mark(&mut self, written: Written, unsynced: bool, rank: Rank, key_hash: u64, mark: Mark<'_>) {
         let mark = Mark { crcs: Cow::Owned(mark.crcs.into_owned()), ..mark };
-        let marks = self.marks.entry(mark.uid).or_default();
+        // Most streams have one run, with a mark of its bytes and one of the end.
+        let marks = self.marks.entry(mark.uid).or_insert_with(|| Vec::with_capacity(2));
         let fact = MarkFact { written, unsynced, rank, key_hash, mark };
         // A later mark of the same run says all that an earlier one said, once it needs no proof.
         match marks.last_mut() {
@@ -465,11 +578,6 @@ impl Facts {
             }
             _ => marks.push(fact),
         }
-    }
-
-    /// Whether a journal has something about a name with this placement hash, or may have had.
-    pub fn touches(&self, key_hash: u64) -> bool {
-        self.touched.contains(&key_hash)
     }
 
     /// Takes note of a header that is not whole.
@@ -501,22 +609,66 @@ impl Facts {
         self.findings.push(Finding::Mended { path, at, seq, kind });
     }
 
-    /// Takes note of records that do not read any more.
-    pub fn lose(&mut self, lost: LostRecords) {
-        self.lost_records += lost.count;
-        let known = u64::from(lost.header.is_some());
-        self.lost_unknown += lost.count.saturating_sub(known);
-        if let Some((kind, key_hash)) =
-            lost.header.filter(|&(kind, _)| !is_about_the_log(kind) && !is_time(kind))
-        {
-            self.touched.insert(key_hash);
-            let by_hash = self.lost_of(kind);
-            by_hash.entry(key_hash).or_default().push(lost.written);
+    /// Takes in what is known from elsewhere, of what comes later than this in the order of logs.
+    pub fn absorb(&mut self, other: Facts) {
+        match self.names.is_empty() {
+            true => self.names = other.names,
+            false => other.names.into_iter().for_each(|(key, fact)| self.learn_name(key, fact)),
         }
-        self.findings.push(Finding::Records(lost));
+        if self.marks.is_empty() {
+            self.marks = other.marks;
+        } else {
+            for (uid, marks) in other.marks {
+                match self.marks.entry(uid) {
+                    Entry::Occupied(mut known) => known.get_mut().extend(marks),
+                    Entry::Vacant(place) => drop(place.insert(marks)),
+                }
+            }
+        }
+        self.first_epochs.extend(other.first_epochs);
+        other.epochs.into_iter().for_each(|(uid, epochs)| self.epochs.entry(uid).or_default().extend(epochs));
+        other.trims.into_iter().for_each(|(uid, (first, written))| self.trim(uid, first, written));
+        other.ended.into_iter().for_each(|(uid, ended)| self.end(uid, ended));
+        other.links.into_iter().for_each(|(key, said)| self.links.entry(key).or_default().extend(said));
+        self.ready.extend(other.ready);
+        self.together.extend(other.together);
+        for (known, more) in [
+            (&mut self.lost_names, other.lost_names),
+            (&mut self.lost_marks, other.lost_marks),
+            (&mut self.lost_trims, other.lost_trims),
+        ] {
+            more.into_iter().for_each(|(hash, lost)| known.entry(hash).or_default().extend(lost));
+        }
+        match self.touched.is_empty() {
+            true => self.touched = other.touched,
+            false => self.touched.extend(other.touched),
+        }
+        self.epoch_max = self.epoch_max.max(other.epoch_max);
+        self.boot_max = self.boot_max.max(other.boot_max);
+        self.lost_unknown += other.lost_unknown;
+        self.lost_records += other.lost_records;
+        self.records += other.records;
+        other.bulk_used.into_iter().for_each(|((log, number), end)| self.use_bulk(log, number, end));
+        self.findings.extend(other.findings);
+        self.torn.extend(other.torn);
     }
 
-    fn lost_of(&mut self, kind: u8) -> &mut HashMap<u64, Vec<Written>> {
+    /// What is not about any name: the rest stays.
+    fn take_common(&mut self) -> Facts {
+        Facts {
+            epoch_max: self.epoch_max,
+            boot_max: self.boot_max,
+            lost_unknown: std::mem::take(&mut self.lost_unknown),
+            lost_records: std::mem::take(&mut self.lost_records),
+            records: std::mem::take(&mut self.records),
+            bulk_used: std::mem::take(&mut self.bulk_used),
+            findings: std::mem::take(&mut self.findings),
+            torn: std::mem::take(&mut self.torn),
+            ..Facts::default()
+        }
+    }
+
+    fn lost_of(&mut self, kind: u8) -> &mut Numbers<Vec<Written>> {
         match kind {
             _ if is_mark(kind) => &mut self.lost_marks,
             _ if is_trim(kind) => &mut self.lost_trims,

@@ -12,12 +12,12 @@ use super::super::tail::{End, Placed, Tail};
 use super::super::tally::Slot;
 use super::super::window::{checksum, checksums};
 use super::replay::{Facts, MarkFact, Rank};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 /// The bulk segments by log and number.
-pub type Segments = HashMap<(LogId, u32), Arc<Segment>>;
+pub type Segments = BTreeMap<(LogId, u32), Arc<Segment>>;
 
 /// A stream as it was found.
 pub struct Settled {
