@@ -102,7 +102,7 @@ async fn read(streams: &Rc<Streams>, case: &Case, appends: usize) {
     while case.said.opened.load(Ordering::Acquire) == 0 {
         shard::yield_now().await;
     }
-    let found = streams.find(id()).await.expect("works").expect("is there");
+    let found = streams.find(&id()).await.expect("works").expect("is there");
     let mut follower = streams.follow(found.tail, 0);
     let mut delays = Delays::with_room(appends);
     let tally = Tally::begin();

@@ -86,7 +86,7 @@ fn a_conflict_waits_for_the_winner() {
 fn a_stream_is_found_once_a_crash_cannot_take_it_back() {
     waits(
         |streams| async move { open(streams, "new").await },
-        |streams| async move { streams.find(id("new")).await.map(|found| found.is_some()) },
+        |streams| async move { streams.find(&id("new")).await.map(|found| found.is_some()) },
         |answer| answer == Ok(true),
     );
 }
@@ -95,7 +95,7 @@ fn a_stream_is_found_once_a_crash_cannot_take_it_back() {
 fn what_is_deleted_is_unknown_once_it_cannot_come_back() {
     waits(
         |streams| async move { streams.delete(id("there")).await },
-        |streams| async move { streams.find(id("there")).await.map(|found| found.is_some()) },
+        |streams| async move { streams.find(&id("there")).await.map(|found| found.is_some()) },
         |answer| answer == Ok(false),
     );
     waits(

@@ -76,7 +76,7 @@ fn a_cut_between_any_two_steps_of_a_receive_doubles_and_loses_nothing() {
         // The connection goes, and the producer with it.
         rig.on_shard(0, || drop(writing));
         rig.settle();
-        let found = rig.run(0, async move { streams.find(id).await });
+        let found = rig.run(0, async move { streams.find(&id).await });
         let tail = found.expect("readable").expect("it is there").tail;
         assert_eq!(tail.state(), State::Interrupted);
         let read = rig.read(&tail).unwrap();

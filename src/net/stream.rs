@@ -24,6 +24,9 @@ const ENCRYPTED_MAX: u64 = 64 * 1024;
 
 /// Bytes that a tunnel passes on at once.
 const TUNNELLED_MAX: usize = 64 * 1024;
+/// Stored bytes of a whole answer up to this length are read behind its head: one call asks whether they are in memory,
+/// and copies them if they are. They leave with whatever else has gathered by then.
+pub const COPIED_MAX: u64 = 8 * 1024;
 
 /// One connection, TCP or unix, plain or with TLS.
 pub struct Stream {
@@ -178,6 +181,18 @@ impl Stream {
         sent
     }
 
+    /// Like [`Stream::flush`], for what goes before more that follows at once: at best both leave in the same packets.
+    async fn flush_with_more(&mut self) -> io::Result<()> {
+        if !self.is_cut
+            && let Some(out) = &mut self.out
+        {
+            let sent = self.socket.send_now_with_more(&out.head)?.unwrap_or(0);
+            // What the peer did not take now waits for it as ever.
+            out.head.drain(..sent);
+        }
+        self.flush().await
+    }
+
     /// Like [`Stream::flush`], but stops when `interrupt` is ready before everything has left; false then, and the
     /// connection can only be read any more.
     pub async fn flush_beside(
@@ -212,14 +227,30 @@ impl Stream {
         Ok(self.out.take_if(|out| !out.is_empty()))
     }
 
+    /// Gathers at most [`COPIED_MAX`] stored bytes, wherever they are.
+    pub async fn copy_stored(&mut self, range: FileRange) -> io::Result<()> {
+        debug_assert!(range.len <= COPIED_MAX);
+        let len = range.len as usize;
+        let out = self.gathered();
+        let start = out.len();
+        out.resize(start + len, 0);
+        if range.file.read_at_nowait(&mut out[start..], range.offset)? != Some(len) {
+            let bytes = read_away(&range, range.offset, len).await?;
+            self.gathered()[start..].copy_from_slice(&bytes);
+        }
+        Ok(())
+    }
+
     /// Sends what has gathered, then stored bytes and `trailer`; all in one operation when the range is short, by
     /// sendfile when it is not. The bytes should be in memory, else the shard waits for the disk.
     pub async fn send_stored(&mut self, range: FileRange, trailer: &[u8]) -> io::Result<()> {
         if self.tls.is_some() {
             return self.send_encrypted(&range, trailer).await;
         }
-        if range.len > TOGETHER_MAX {
-            self.flush().await?;
+        // A trailer would leave in a packet by itself.
+        let together_max = if trailer.is_empty() { TOGETHER_MAX } else { 4 * TOGETHER_MAX };
+        if range.len > together_max {
+            self.flush_with_more().await?;
             send::send_file(&self.socket, &range).await?;
             self.gathered().extend_from_slice(trailer);
             return Ok(());

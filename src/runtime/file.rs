@@ -75,6 +75,10 @@ pub trait FileOps: Send + Sync {
     /// Whether all of the range is in memory, as far as the kernel can tell.
     fn is_resident(&self, offset: u64, len: u64) -> bool;
 
+    /// Brings the range into memory, and has the disk go on with the `ahead` bytes behind it, as far as the file goes.
+    /// Promises nothing: who reads learns of errors. Blocks.
+    fn bring_in(&self, offset: u64, len: u64, ahead: u64);
+
     /// Asks the kernel to begin writing the range back; promises nothing. May block: for workers.
     fn start_writeback(&self, offset: u64, len: u64);
 
@@ -118,6 +122,11 @@ impl File {
             len if len == into.len() => Ok(()),
             _ => Err(io::ErrorKind::UnexpectedEof.into()),
         }
+    }
+
+    /// A number that no other file has which is open now.
+    pub fn identity(&self) -> usize {
+        Arc::as_ptr(&self.0).cast::<()>().addr()
     }
 
     /// Whether both are the same open file.

@@ -5,7 +5,7 @@
 
 use super::stream::Keeper;
 use crate::runtime::ShardId;
-use crate::storage::{Key, KeyRef, Store};
+use crate::storage::{KeyRef, Store};
 
 /// The spaces of names in the store; a number here is on disk and never means something else.
 pub mod space {
@@ -44,8 +44,8 @@ pub fn part_of(key: KeyRef<'_>) -> u8 {
 }
 
 /// The shard that decides about `key`.
-pub fn of(store: &Store, key: &Key) -> ShardId {
-    store.owner_of_hash(key.hash())
+pub fn of<'k>(store: &Store, key: impl Into<KeyRef<'k>>) -> ShardId {
+    store.owner_of_hash(key.into().hash())
 }
 
 /// The shard that decides about a topic: topics are in no store, so its hash is not asked.

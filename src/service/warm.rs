@@ -3,9 +3,13 @@
 //! Invariant: what was not written or verified since the start is verified before anyone gets it, and never by the shard
 //! itself. Lives on: the reader's shard.
 
-use crate::runtime::{FileRange, blocking};
+use crate::net::stream::COPIED_MAX;
+use crate::runtime::clock::Moment;
+use crate::runtime::{FileRange, blocking, shard};
 use crate::storage::{State, Store, StoreError, Tail};
+use std::cell::RefCell;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Most bytes given at once: enough for a large send to be cheap, few enough for readers to take turns.
 pub const PIECE_MAX: u64 = 1 << 20;
@@ -16,7 +20,43 @@ pub const LARGE: u64 = 256 * 1024;
 /// written.
 pub fn is_warm(tail: &Tail, position: u64, range: &FileRange) -> bool {
     let is_newest = tail.state() == State::Open && range.len < LARGE;
-    tail.is_verified(position, range.len) && (is_newest || range.file.is_resident(range.offset, range.len))
+    tail.is_verified(position, range.len) && (is_newest || is_resident(range))
+}
+
+/// How long what was seen in memory is taken to be there still. Should it be gone, its send waits for the disk once.
+const SEEN_FOR: Duration = Duration::from_millis(10);
+/// Places for what was seen, one for each of as many hot pieces.
+const SEEN: usize = 256;
+
+thread_local! {
+    static LATELY: RefCell<[Option<(usize, u64, u64, Moment)>; SEEN]> = const { RefCell::new([None; SEEN]) };
+}
+
+/// Whether the range is in memory. The kernel is asked about the same piece once in a while only: for a hot one the
+/// question would be a twentieth of what its answer costs.
+fn is_resident(range: &FileRange) -> bool {
+    let (file, now) = (range.file.identity(), shard::recent());
+    let mixed = (file as u64 ^ range.offset ^ range.len.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let place = (mixed >> 56) as usize % SEEN;
+    LATELY.with_borrow_mut(|seen| {
+        let lately = seen[place].is_some_and(|(of, offset, len, at)| {
+            (of, offset, len) == (file, range.offset, range.len) && now.since(at) < SEEN_FOR
+        });
+        if lately {
+            return true;
+        }
+        let is_resident = range.file.is_resident(range.offset, range.len);
+        seen[place] = is_resident.then_some((file, range.offset, range.len, now));
+        is_resident
+    })
+}
+
+/// The same for a part of a whole answer, of which an exchange copies small ones wherever they are.
+pub fn is_warm_in_whole(tail: &Tail, position: u64, range: &FileRange) -> bool {
+    match range.len <= COPIED_MAX {
+        true => tail.is_verified(position, range.len),
+        false => is_warm(tail, position, range),
+    }
 }
 
 /// Brings the bytes at `position` into memory, checked, by way of a worker.
@@ -31,12 +71,10 @@ pub async fn warm(
     }
     if !range.file.is_resident(range.offset, range.len) {
         let range = range.clone();
+        // Who reads as much as this at once goes on behind it.
+        let ahead = if range.len == PIECE_MAX { PIECE_MAX } else { 0 };
         // What cannot be read now is found out by the send, which has to tell anyway.
-        let _ = blocking::run(move || {
-            let mut bytes = vec![0; range.len as usize];
-            range.file.read_exact_at(&mut bytes, range.offset)
-        })
-        .await;
+        let _ = blocking::run(move || range.file.bring_in(range.offset, range.len, ahead)).await;
     }
     Ok(())
 }

@@ -342,8 +342,10 @@ impl Active {
             return Some(run.room());
         }
         // One byte more: room is asked for ahead of every receive, the last one too.
-        let left = self.end.and_then(|end| end.checked_sub(self.written)).map_or(u64::MAX, |left| left + 1);
-        let run = core.space.take(self.written, self.run_len.min(left))?;
+        let left = self.end.and_then(|end| end.checked_sub(self.written)).map(|left| left + 1);
+        // What is announced and short lies in one piece, so that it leaves in one.
+        let wanted = left.filter(|left| *left <= WHOLE_MAX).unwrap_or(self.run_len);
+        let run = core.space.take(self.written, wanted)?;
         let placed = Placed::fresh(run.start, run.offset, self.epoch, run.segment.clone(), run.capacity);
         if !self.tail.runs().push(placed) {
             core.space.give_back(&run, core.shard.index());
@@ -480,6 +482,8 @@ impl Appends {
 
 /// A write that takes longer was held up by the kernel.
 const SLOW_WRITE: Duration = Duration::from_millis(20);
+/// Up to this length the rest of a stream that is announced is reserved whole.
+const WHOLE_MAX: u64 = 256 * 1024;
 /// How long writes go to workers after a slow one.
 const SLOW_FOR: Duration = Duration::from_secs(1);
 

@@ -71,15 +71,18 @@ impl Names {
     }
 
     /// The latest decision about `key`. Refused when a damaged journal record may have been about it.
-    pub fn get(&self, key: &Key) -> Result<Found, StoreError> {
-        let index = self.core.index.borrow();
-        index.check(key.hash()).map(|()| index.found(key))
+    pub fn get<'k>(&self, key: impl Into<KeyRef<'k>>) -> Result<Found, StoreError> {
+        let (index, key) = (self.core.index.borrow(), key.into());
+        if !index.damaged.is_empty() {
+            index.check(key.hash())?;
+        }
+        Ok(index.found(key))
     }
 
     /// The latest decision about `key` as far as it is known: for who replaces or deletes it, whom damage does not
     /// stop.
     pub fn look(&self, key: &Key) -> Found {
-        self.core.index.borrow().found(key)
+        self.core.index.borrow().found(key.as_ref())
     }
 
     /// Puts `key`, or replaces what it stood for, with a new empty open stream. The bytes of a replaced one go
@@ -248,8 +251,8 @@ impl Index {
         self.map.fill(entries);
     }
 
-    fn found(&self, key: &Key) -> Found {
-        self.map.get(key.as_ref()).map(Found::of).unwrap_or_default()
+    fn found(&self, key: KeyRef<'_>) -> Found {
+        self.map.get(key).map(Found::of).unwrap_or_default()
     }
 
     fn stands(&self, key: &Key) -> bool {

@@ -73,6 +73,12 @@ impl<'a> KeyRef<'a> {
     }
 }
 
+impl<'a> From<&'a Key> for KeyRef<'a> {
+    fn from(key: &'a Key) -> Self {
+        key.as_ref()
+    }
+}
+
 impl fmt::Debug for KeyRef<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:\"{}\"", self.space, self.bytes.escape_ascii())

@@ -628,6 +628,10 @@ impl FileOps for TestFile {
         self.file.read_at_nowait(into, offset)
     }
 
+    fn bring_in(&self, offset: u64, len: u64, ahead: u64) {
+        self.file.bring_in(offset, len, ahead);
+    }
+
     fn is_resident(&self, offset: u64, len: u64) -> bool {
         self.file.is_resident(offset, len)
     }

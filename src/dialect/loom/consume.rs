@@ -10,29 +10,30 @@ use crate::net::http::range::parse_range;
 use crate::net::http::target::Param;
 use crate::net::http::{Method, RequestHead, Status};
 use crate::service::outflow;
-use crate::service::stream::{Follower, Found, State, StoreError};
+use crate::service::stream::{Follower, Found, Id, State, StoreError};
 
-/// Reads the stream with the id in `segment`.
-pub async fn consume(loom: &Loom, exchange: &mut Exchange, segment: String) -> Result<(), Gone> {
-    if segment.is_empty() {
-        return answer::unknown_stream(exchange, "").await;
-    }
-    let head = exchange.head();
-    let request = param::id(&segment).and_then(|id| Ok((id, Request::of(head)?, view::Wish::of(head)?)));
-    let (id, request, viewed) = match request {
+/// Reads the stream that is asked for.
+pub async fn consume(
+    loom: &Loom,
+    exchange: &mut Exchange,
+    request: Result<Request, Refused>,
+) -> Result<(), Gone> {
+    let request = match request {
         Ok(request) => request,
-        Err(sentence) => return answer::bad_request(exchange, &sentence).await,
+        Err(Refused::Nameless) => return answer::unknown_stream(exchange, "").await,
+        Err(Refused::Because(sentence)) => return answer::bad_request(exchange, &sentence).await,
     };
-    if !loom.settings().shown.keep(&id) {
+    let id = &request.id;
+    if !loom.settings().shown.keep(id) {
         return answer::unknown_stream(exchange, &id.text()).await;
     }
-    let found = match loom.streams.find(id.clone()).await {
+    let found = match loom.streams.find(id).await {
         Ok(Some(found)) => found,
         Ok(None) => return answer::unknown_stream(exchange, &id.text()).await,
         Err(error) => return answer::store_error(exchange, &error).await,
     };
-    if let Some(wish) = viewed {
-        return view::show(loom, exchange, &found, &wish).await;
+    if let Some(wish) = &request.viewed {
+        return view::show(loom, exchange, &found, wish).await;
     }
     let mut view = View::of(found);
     loop {
@@ -50,13 +51,33 @@ enum Answered {
     Trimmed,
 }
 
-struct Request {
+/// What a head asks for.
+pub struct Request {
+    id: Id,
     wish: Wish,
     epoch: Option<u64>,
+    viewed: Option<view::Wish>,
+}
+
+/// Why there is nothing to look for.
+pub enum Refused {
+    /// The stream without a name: nobody can have made it.
+    Nameless,
+    /// What is wrong, and what would be accepted.
+    Because(String),
 }
 
 impl Request {
-    fn of(head: &RequestHead) -> Result<Self, String> {
+    /// Reads `head`, whose path has the id in `segment`.
+    pub fn of(head: &RequestHead, segment: &str) -> Result<Self, Refused> {
+        if segment.is_empty() {
+            return Err(Refused::Nameless);
+        }
+        Self::read(head, segment).map_err(Refused::Because)
+    }
+
+    fn read(head: &RequestHead, segment: &str) -> Result<Self, String> {
+        let id = param::id(segment)?;
         let (offset, epoch) = (param::number(head, "offset")?, param::number(head, "epoch")?);
         // Ranges are for GET alone; and with If-Range they are for who knows our validator, of which there is none.
         let range = match head.method() {
@@ -67,7 +88,7 @@ impl Request {
             return Err("offset and Range say where to begin; send one of them".into());
         }
         let notail = Param::find(head.query(), "notail").is_present();
-        Ok(Request { wish: Wish { offset, range, notail }, epoch })
+        Ok(Request { id, wish: Wish { offset, range, notail }, epoch, viewed: view::Wish::of(head)? })
     }
 }
 

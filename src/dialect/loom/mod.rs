@@ -97,18 +97,19 @@ impl Handler for Loom {
     const DIALECT: Dialect = Dialect::Loom;
 
     async fn handle(&self, exchange: &mut Exchange) -> Result<(), Gone> {
-        let resource = Resource::of(exchange.head().path());
-        let task = resource.as_ref().and_then(|resource| resource.task(exchange.head().method()));
         // Only a producer's body means anything, and its answer must not wait for it. Every other one is read first:
         // what is broken in it is refused, and what follows it is the next request.
+        let head = exchange.head();
+        let task = Resource::of(head.path()).and_then(|resource| resource.task(head.method()));
         if !matches!(task, Some(Task::Create | Task::Produce(_))) {
             exchange.skip_body().await?;
         }
         let head = exchange.head();
+        let resource = Resource::of(head.path());
         let Some(resource) = resource else {
             return answer::no_such_path(exchange).await;
         };
-        let Some(task) = task else {
+        let Some(task) = resource.task(head.method()) else {
             let allowed = resource.allowed();
             return answer::method_not_allowed(exchange, allowed).await;
         };
@@ -117,10 +118,22 @@ impl Handler for Loom {
         }
         match task {
             Task::Create => produce::create(self, exchange).await,
-            Task::Produce(id) => produce::produce(self, exchange, id).await,
-            Task::Consume(id) => consume::consume(self, exchange, id).await,
-            Task::Delete(id) => delete::delete(self, exchange, id).await,
-            Task::DeleteBuild(build) => delete::delete_build(self, exchange, build).await,
+            Task::Produce(id) => {
+                let id = id.to_owned();
+                produce::produce(self, exchange, id).await
+            }
+            Task::Consume(id) => {
+                let request = consume::Request::of(head, id);
+                consume::consume(self, exchange, request).await
+            }
+            Task::Delete(id) => {
+                let id = id.to_owned();
+                delete::delete(self, exchange, id).await
+            }
+            Task::DeleteBuild(build) => {
+                let build = build.to_owned();
+                delete::delete_build(self, exchange, build).await
+            }
             Task::List => list::list(self, exchange).await,
             Task::Spy => spy::spy(self, exchange).await,
         }

@@ -7,14 +7,14 @@ use crate::net::http::Method;
 use crate::net::http::target::segments;
 
 /// What a path names. Ids are as they were written, still escaped.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Resource {
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Resource<'a> {
     /// `/stream` and `/stream/`
     Collection,
     /// `/stream/:id`
-    Stream(String),
+    Stream(&'a str),
     /// `/stream/build/:buildId`
-    Build(String),
+    Build(&'a str),
     /// `/streams`
     Listing,
     /// `/spy`
@@ -22,32 +22,32 @@ pub enum Resource {
 }
 
 /// What is to be done.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Task {
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Task<'a> {
     /// Open a stream under a new id.
     Create,
     /// Open this stream, or go on with it.
-    Produce(String),
+    Produce(&'a str),
     /// Read this stream, or its state.
-    Consume(String),
+    Consume(&'a str),
     /// Delete this stream.
-    Delete(String),
+    Delete(&'a str),
     /// Delete all streams of this build.
-    DeleteBuild(String),
+    DeleteBuild(&'a str),
     /// List streams.
     List,
     /// See everything.
     Spy,
 }
 
-impl Resource {
+impl<'a> Resource<'a> {
     /// What `path` names, if anything.
-    pub fn of(path: &str) -> Option<Self> {
+    pub fn of(path: &'a str) -> Option<Self> {
         let mut segments = segments(path);
         let found = match (segments.next()?, segments.next(), segments.next()) {
             ("stream", None | Some(""), None) => Resource::Collection,
-            ("stream", Some("build"), Some(build)) if !build.is_empty() => Resource::Build(build.into()),
-            ("stream", Some(id), None) => Resource::Stream(id.into()),
+            ("stream", Some("build"), Some(build)) if !build.is_empty() => Resource::Build(build),
+            ("stream", Some(id), None) => Resource::Stream(id),
             ("streams", None, None) => Resource::Listing,
             ("spy", None, None) => Resource::Spy,
             _ => return None,
@@ -56,15 +56,15 @@ impl Resource {
     }
 
     /// What `method` asks for here; nothing when it is not allowed.
-    pub fn task(self: &Resource, method: Method) -> Option<Task> {
+    pub fn task(self, method: Method) -> Option<Task<'a>> {
         match (self, method) {
             (Resource::Collection, Method::Post) => Some(Task::Create),
             // The stream without a name: nobody can have made it.
-            (Resource::Collection, Method::Get | Method::Head) => Some(Task::Consume(String::new())),
-            (Resource::Stream(id), Method::Post) => Some(Task::Produce(id.clone())),
-            (Resource::Stream(id), Method::Get | Method::Head) => Some(Task::Consume(id.clone())),
-            (Resource::Stream(id), Method::Delete) => Some(Task::Delete(id.clone())),
-            (Resource::Build(build), Method::Delete) => Some(Task::DeleteBuild(build.clone())),
+            (Resource::Collection, Method::Get | Method::Head) => Some(Task::Consume("")),
+            (Resource::Stream(id), Method::Post) => Some(Task::Produce(id)),
+            (Resource::Stream(id), Method::Get | Method::Head) => Some(Task::Consume(id)),
+            (Resource::Stream(id), Method::Delete) => Some(Task::Delete(id)),
+            (Resource::Build(build), Method::Delete) => Some(Task::DeleteBuild(build)),
             (Resource::Listing, Method::Get | Method::Head) => Some(Task::List),
             (Resource::Spy, Method::Get) => Some(Task::Spy),
             _ => None,
@@ -72,7 +72,7 @@ impl Resource {
     }
 
     /// The methods that are allowed here, for `Allow`.
-    pub fn allowed(&self) -> &'static str {
+    pub fn allowed(self) -> &'static str {
         match self {
             Resource::Collection => "GET, HEAD, POST",
             Resource::Stream(_) => "GET, HEAD, POST, DELETE",
@@ -101,14 +101,14 @@ mod tests {
         (Method::Other, "BREW"),
     ];
 
-    fn resources() -> [Resource; 5] {
-        let (stream, build) = (Resource::Stream("x".into()), Resource::Build("x".into()));
+    fn resources() -> [Resource<'static>; 5] {
+        let (stream, build) = (Resource::Stream("x"), Resource::Build("x"));
         [Resource::Collection, stream, build, Resource::Listing, Resource::Spy]
     }
 
     #[test]
     fn paths_name_what_the_table_says() {
-        let stream = |id: &str| Some(Resource::Stream(id.into()));
+        let stream = |id| Some(Resource::Stream(id));
         for (path, named) in [
             ("/stream", Some(Resource::Collection)),
             ("/stream/", Some(Resource::Collection)),
@@ -116,7 +116,7 @@ mod tests {
             ("/stream/a%2Fb", stream("a%2Fb")),
             ("/stream/build", stream("build")),
             ("/stream/..", stream("..")),
-            ("/stream/build/7", Some(Resource::Build("7".into()))),
+            ("/stream/build/7", Some(Resource::Build("7"))),
             ("/stream/build/", None),
             ("/stream/build/7/", None),
             ("/stream/a/", None),
@@ -150,7 +150,8 @@ mod tests {
         #[test]
         fn an_escaped_id_is_one_segment(id in proptest::collection::vec(any::<u8>(), 1..40)) {
             let escaped = crate::codec::text::percent_encode(&id).to_string();
-            prop_assert_eq!(Resource::of(&format!("/stream/{escaped}")), Some(Resource::Stream(escaped)));
+            let path = format!("/stream/{escaped}");
+            prop_assert_eq!(Resource::of(&path), Some(Resource::Stream(&escaped)));
         }
     }
 }

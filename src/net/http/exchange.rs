@@ -17,7 +17,7 @@ use super::pace::Pace;
 use super::response::ResponseHead;
 use super::server::Service;
 use super::{Refusal, Status};
-use crate::net::stream::Stream;
+use crate::net::stream::{COPIED_MAX, Stream};
 use crate::runtime::file::FileRange;
 use crate::runtime::ring::recv::{End, INBOX_MAX};
 use crate::runtime::{Moment, shard, timer};
@@ -204,8 +204,9 @@ impl Exchange {
         if out.len() >= GATHER_MAX { self.flush().await } else { Ok(()) }
     }
 
-    /// Sends stored bytes; one chunk of a live answer. Up to 256 KiB leave in one operation with what was
-    /// gathered before, more by sendfile. The bytes should be in memory, else the shard waits for the disk.
+    /// Sends stored bytes; one chunk of a live answer. Few are gathered like others, some leave in one operation with
+    /// what was gathered before, many by sendfile. Unless they are few of a whole answer, they should be in memory, else
+    /// the shard waits for the disk.
     pub async fn send_stored(&mut self, range: FileRange) -> Result<(), Gone> {
         if range.len == 0 || !self.open_for(range.len)? {
             return Ok(());
@@ -215,19 +216,22 @@ impl Exchange {
         if is_chunk {
             self.stream.gathered().extend_from_slice(chunk_head(len, &mut [0; 18]));
         }
+        self.service.note_sent(len);
+        if !is_chunk && range.len <= COPIED_MAX {
+            self.stream.copy_stored(range).await.map_err(|_| Gone)?;
+            return if self.stream.gathered().len() >= GATHER_MAX { self.flush().await } else { Ok(()) };
+        }
         let trailer: &[u8] = if is_chunk { CHUNK_END } else { b"" };
         let file = range.file.clone();
         let sending = self.stream.send_stored(range, trailer);
         match self.pace.keep(&file, len as u64, sending).await {
-            Some(sent) => sent.map_err(|_| Gone)?,
+            Some(sent) => sent.map_err(|_| Gone),
             None => {
                 self.service.note_expired();
                 self.abandon();
-                return Err(Gone);
+                Err(Gone)
             }
         }
-        self.service.note_sent(len);
-        Ok(())
     }
 
     /// Whether body bytes may follow and are wanted; counts them.
@@ -360,7 +364,7 @@ impl Exchange {
             }
             _ => return Err(Gone),
         }
-        if !self.closing {
+        if !self.closing && !matches!(self.body, BodyReader::Done) {
             self.closing = !self.drop_body().await;
         }
         if self.closing {
@@ -373,7 +377,8 @@ impl Exchange {
     /// framing is refused instead of being taken for a next request. A body that is too long for that, or too
     /// slow, or that the peer only offers (`Expect: 100-continue`), is left; the answer then closes the connection.
     pub async fn skip_body(&mut self) -> Result<(), Gone> {
-        if self.continue_due {
+        // Almost always: a request without a body needs no deadline.
+        if self.continue_due || matches!(self.body, BodyReader::Done) {
             return Ok(());
         }
         let deadline = shard::now() + self.service.header_timeout;

@@ -10,10 +10,11 @@ use memmap2::Mmap;
 use rustix::fs::{FallocateFlags, FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 use std::io;
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// The machine's file systems.
 pub struct OsDisk;
@@ -105,6 +106,24 @@ impl FileOps for OsFile {
         })
     }
 
+    fn bring_in(&self, offset: u64, len: u64, ahead: u64) {
+        let end = (offset + len).min(self.len);
+        let wanted = NonZeroU64::new((end + ahead).min(self.len).saturating_sub(offset));
+        // The disk gets all of it at once, whatever the steps are in which it is waited for.
+        let _ = rustix::fs::fadvise(&self.fd, offset, wanted, rustix::fs::Advice::WillNeed);
+        let Some(nowhere) = nowhere() else { return };
+        // Pages that go nowhere are neither copied nor mapped; each is waited for.
+        let mut at = offset;
+        while at < end {
+            let left = (end - at) as usize;
+            match rustix::fs::sendfile(nowhere, &self.fd, Some(&mut at), left) {
+                Ok(0) => return,
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
     fn start_writeback(&self, offset: u64, len: u64) {
         ring::sys::start_writeback(self.fd(), offset, len);
     }
@@ -128,6 +147,13 @@ impl FileOps for OsFile {
     fn os(&self) -> Option<&OsFile> {
         Some(self)
     }
+}
+
+/// Where bytes go that nobody wants; `None` on a machine without.
+fn nowhere() -> Option<&'static OwnedFd> {
+    static NOWHERE: OnceLock<Option<OwnedFd>> = OnceLock::new();
+    let open = || rustix::fs::open("/dev/null", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).ok();
+    NOWHERE.get_or_init(open).as_ref()
 }
 
 const PAGE: u64 = 4096;

@@ -13,8 +13,9 @@ use io_uring::{opcode, squeue, types};
 use std::io;
 use std::rc::Rc;
 
-/// Stored bytes up to this length leave in one operation with their head, when they are in memory.
-pub const TOGETHER_MAX: u64 = 256 * 1024;
+/// Stored bytes up to this length leave in one operation with their head, when they are in memory. The kernel copies
+/// them; the two calls that have it take their pages instead cost less than that from about here on.
+pub const TOGETHER_MAX: u64 = 8 * 1024;
 /// Bytes that one sendfile call may move; bounds how long it holds the shard.
 const SENDFILE_STEP: usize = 2 * 1024 * 1024;
 /// Send buffer of a connection that sends large stored ranges.
@@ -147,6 +148,7 @@ pub async fn send_file(socket: &Rc<Socket>, range: &FileRange) -> io::Result<()>
         let step = usize::try_from(end - offset).unwrap_or(SENDFILE_STEP).min(SENDFILE_STEP);
         match rustix::fs::sendfile(&**socket, file.fd(), Some(&mut offset), step) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(sent) if sent < step => poll::writable(socket).await,
             Ok(_) if offset < end => crate::runtime::shard::yield_now().await,
             Ok(_) => {}
             Err(rustix::io::Errno::AGAIN) => poll::writable(socket).await,

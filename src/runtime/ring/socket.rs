@@ -10,12 +10,15 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// A socket, closed when the last holder lets go.
 #[derive(Debug)]
 pub struct Socket {
     fd: OwnedFd,
+    /// Whether its send buffer was enlarged.
+    enlarged: AtomicBool,
 }
 
 /// Connections that the kernel queues for us while accepting is paused.
@@ -24,7 +27,7 @@ const BACKLOG: i32 = 1024;
 impl Socket {
     /// Owns `fd`.
     pub fn from_fd(fd: OwnedFd) -> Self {
-        Socket { fd }
+        Socket { fd, enlarged: AtomicBool::new(false) }
     }
 
     /// A TCP listener that shares its address with the other shards' (SO_REUSEPORT). `congestion` names the
@@ -41,7 +44,7 @@ impl Socket {
         }
         socket.bind(&SockAddr::from(addr))?;
         socket.listen(BACKLOG)?;
-        Ok(Socket { fd: socket.into() })
+        Ok(Socket::from_fd(socket.into()))
     }
 
     /// Whether this process may use the congestion control of this name; asked of a socket that is never bound.
@@ -80,12 +83,12 @@ impl Socket {
         socket.bind(&SockAddr::unix(path)?)?;
         std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
         socket.listen(BACKLOG)?;
-        Ok(Socket { fd: socket.into() })
+        Ok(Socket::from_fd(socket.into()))
     }
 
     /// Another handle of the same socket.
     pub fn duplicate(&self) -> io::Result<Self> {
-        Ok(Socket { fd: self.fd.try_clone()? })
+        Ok(Socket::from_fd(self.fd.try_clone()?))
     }
 
     /// The address of its peer, if it is TCP.
@@ -113,8 +116,11 @@ impl Socket {
         let _ = socket.set_tcp_keepalive(&keepalive);
     }
 
-    /// Asks for a send buffer of `bytes`; worth its memory only for large answers.
+    /// Asks for a send buffer of `bytes`, once; worth its memory only for large answers.
     pub fn enlarge_send_buffer(&self, bytes: usize) {
+        if self.enlarged.swap(true, Ordering::Relaxed) {
+            return;
+        }
         let _ = SockRef::from(&self.fd).set_send_buffer_size(bytes);
     }
 
@@ -130,6 +136,16 @@ impl Socket {
     /// Sends of `bytes` what the peer takes now; `None` when it takes nothing.
     pub fn send_now(&self, bytes: &[u8]) -> io::Result<Option<usize>> {
         match rustix::net::send(&self.fd, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            Ok(len) => Ok(Some(len)),
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Like [`Socket::send_now`], with more to follow at once: a short piece waits for it.
+    pub fn send_now_with_more(&self, bytes: &[u8]) -> io::Result<Option<usize>> {
+        match rustix::net::send(&self.fd, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL | SendFlags::MORE)
+        {
             Ok(len) => Ok(Some(len)),
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(None),
             Err(error) => Err(error.into()),

@@ -486,6 +486,8 @@ impl FileOps for SimFile {
         !machine.draw(machine.faults.not_resident)
     }
 
+    fn bring_in(&self, _offset: u64, _len: u64, _ahead: u64) {}
+
     // A power loss already chooses among everything that writeback may have stored.
     fn start_writeback(&self, _offset: u64, _len: u64) {}
 

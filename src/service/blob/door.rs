@@ -81,7 +81,7 @@ impl Door {
         let Some(id) = Id::new(name.key()).ok().filter(|id| self.shared.get().keep(id)) else {
             return Ok(None);
         };
-        Ok(self.streams.find(id).await?.map(view))
+        Ok(self.streams.find(&id).await?.map(view))
     }
 
     /// A page of streams. Folding jumps behind what is folded, so that a page costs as much as it has entries.

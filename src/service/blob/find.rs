@@ -202,7 +202,9 @@ impl Parted {
         }
         match self.peek()? {
             None => Ok(Some(Look::End(State::Complete))),
-            Some(next) if warm::is_warm(&next.tail, next.at, &next.range) => Ok(Some(self.give(next.range))),
+            Some(next) if warm::is_warm_in_whole(&next.tail, next.at, &next.range) => {
+                Ok(Some(self.give(next.range)))
+            }
             Some(_) => Ok(None),
         }
     }
@@ -212,7 +214,9 @@ impl Parted {
             shard::yield_now().await;
         }
         let Some(next) = self.peek()? else { return Ok(Look::End(State::Complete)) };
-        warm::warm(&self.blobs.store, &next.tail, next.at, &next.range).await?;
+        if !warm::is_warm_in_whole(&next.tail, next.at, &next.range) {
+            warm::warm(&self.blobs.store, &next.tail, next.at, &next.range).await?;
+        }
         Ok(self.give(next.range))
     }
 

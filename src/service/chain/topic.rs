@@ -161,7 +161,7 @@ impl Chain {
         let desk = self.topics.desk(&topic);
         let turn = desk.take_turn().await;
         self.open_topic(&topic, &desk).await?;
-        let tail = self.streams.find(id_of(&topic)).await?.ok_or(StoreError::Gone)?.tail;
+        let tail = self.streams.find(&id_of(&topic)).await?.ok_or(StoreError::Gone)?.tail;
         let mut lines = Vec::with_capacity(events.again.len() + events.new.len());
         for (from, event) in events.again {
             if !self.has(&tail, from, &event).await? {
@@ -196,7 +196,7 @@ impl Chain {
         open: bool,
     ) -> Result<Option<Topic>, StoreError> {
         let topic = topic_of(&correlation);
-        let there = self.streams.find(id_of(&topic)).await?;
+        let there = self.streams.find(&id_of(&topic)).await?;
         if there.is_none() && !open {
             return Ok(None);
         }
@@ -206,7 +206,7 @@ impl Chain {
         if open || desk.producer.borrow().is_some() {
             self.open_topic(&topic, &desk).await?;
         }
-        let Some(found) = self.streams.find(id_of(&topic)).await? else { return Ok(None) };
+        let Some(found) = self.streams.find(&id_of(&topic)).await? else { return Ok(None) };
         let published = found.tail.published();
         let end = if desk.producer.borrow().is_some() { desk.end.get().min(published) } else { published };
         Ok(Some(Topic { tail: found.tail, end }))
@@ -219,7 +219,7 @@ impl Chain {
         }
         desk.producer.take();
         let id = id_of(topic);
-        let producer = match self.streams.find(id.clone()).await? {
+        let producer = match self.streams.find(&id).await? {
             Some(found) => {
                 let (offset, epoch) = (found.tail.published(), found.tail.epoch());
                 opened(self.streams.resume(id, Resume { offset, epoch, announced: None }).await)?
@@ -241,7 +241,7 @@ impl Chain {
 
     /// Whether what is there ends in the middle of a line.
     async fn is_torn(&self, topic: &str, end: u64) -> Result<bool, StoreError> {
-        let Some(tail) = self.streams.find(id_of(topic)).await?.map(|found| found.tail) else {
+        let Some(tail) = self.streams.find(&id_of(topic)).await?.map(|found| found.tail) else {
             return Ok(false);
         };
         if end <= tail.first() {

@@ -127,7 +127,7 @@ impl Kept {
 
     /// The topic's bytes, once its name is committed.
     async fn committed_tail(&self, topic: &Arc<str>) -> Result<Arc<Tail>, KeptError> {
-        let found = self.streams().await?.find(id_of(topic)?).await?;
+        let found = self.streams().await?.find(&id_of(topic)?).await?;
         Ok(found.ok_or(StoreError::Gone)?.tail)
     }
 
@@ -137,7 +137,7 @@ impl Kept {
         }
         desk.producer.take();
         let (streams, id) = (self.streams().await?, id_of(topic)?);
-        let mut producer = match streams.find(id.clone()).await? {
+        let mut producer = match streams.find(&id).await? {
             None => opened(streams.open(id, crate::service::stream::Open::default()).await)?,
             Some(found) => {
                 let (offset, epoch) = (found.tail.published(), found.tail.epoch());

@@ -158,7 +158,7 @@ impl Reader {
     async fn resumed(&self, next: u64) -> Result<Arc<Tail>, KeptError> {
         loop {
             timer::sleep(LOOK_AGAIN).await;
-            let found = self.kept.streams().await?.find(id_of(&self.topic)?).await?;
+            let found = self.kept.streams().await?.find(&id_of(&self.topic)?).await?;
             let tail = found.ok_or(StoreError::Gone)?.tail;
             if tail.state() == State::Open || tail.published() > next {
                 return Ok(tail);
@@ -191,7 +191,7 @@ impl Drop for Reader {
 
 /// Where a cursor stands; `None` when there is none.
 pub(super) async fn load_cursor(streams: &Rc<Streams>, id: &Id) -> Result<Option<u64>, StoreError> {
-    let found = streams.find(id.clone()).await?;
+    let found = streams.find(&id).await?;
     let metadata = found.map(|found| found.metadata);
     Ok(metadata.and_then(|metadata| {
         let json: serde_json::Value = serde_json::from_slice(&metadata).ok()?;

@@ -212,7 +212,7 @@ impl Outputs {
             Ok(inflow) => inflow,
             Err(error) => return tracing::warn!(%name, %error, "an output cannot be gone on with"),
         };
-        let found = match self.streams.find(id_of(name)).await {
+        let found = match self.streams.find(&id_of(name)).await {
             Ok(found) => found,
             Err(error) => return tracing::warn!(%name, %error, "an output cannot be gone on with"),
         };

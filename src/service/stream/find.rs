@@ -12,8 +12,12 @@ use std::rc::Rc;
 
 impl Streams {
     /// What `id` stands for.
-    pub async fn find(&self, id: Id) -> Result<Option<Found>, StoreError> {
-        ask!(self, self.owner_of(&id), Ask::Find(id), Answer::Found)
+    pub async fn find(&self, id: &Id) -> Result<Option<Found>, StoreError> {
+        match self.owner_of(id) {
+            // No message, and no task for its answer.
+            owner if owner == self.me => self.look_up(id).await,
+            owner => ask!(self, owner, Ask::Find(id.clone()), Answer::Found),
+        }
     }
 
     /// Deletes `id`; false when there is nothing. Readers that are at it end at the bytes there are.
@@ -24,11 +28,11 @@ impl Streams {
 
 /// For the owner's shard.
 impl Streams {
-    pub(super) async fn look_up(self: Rc<Self>, id: Id) -> Result<Option<Found>, StoreError> {
+    pub(super) async fn look_up(&self, id: &Id) -> Result<Option<Found>, StoreError> {
         let names = self.store.names();
-        let found = names.get(&id.key())?;
+        let found = names.get(id.key_ref())?;
         names.committed(found.ticket).await?;
-        Ok(found.entry.map(|entry| found_of(id, &entry)))
+        Ok(found.entry.map(|entry| found_of(id.clone(), &entry)))
     }
 
     pub(super) async fn decide_delete(self: Rc<Self>, id: Id) -> Result<bool, StoreError> {

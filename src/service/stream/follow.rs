@@ -134,10 +134,16 @@ impl Follower {
     }
 
     fn is_warm(&self, range: &FileRange) -> bool {
-        warm::is_warm(&self.tail, self.position, range)
+        match self.until {
+            u64::MAX => warm::is_warm(&self.tail, self.position, range),
+            _ => warm::is_warm_in_whole(&self.tail, self.position, range),
+        }
     }
 
     async fn warm(&self, range: &FileRange) -> Result<(), StoreError> {
+        if self.is_warm(range) {
+            return Ok(());
+        }
         self.streams.warm(&self.tail, self.position, range).await
     }
 }

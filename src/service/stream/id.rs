@@ -9,10 +9,11 @@ use crate::storage::{Key, KeyRef};
 use bytes::Bytes;
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
-/// A stream's name.
+/// A stream's name. Copies share its bytes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Id(Bytes);
+pub struct Id(Arc<[u8]>);
 
 /// Bytes that cannot be an id, by their number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,7 +26,7 @@ impl Id {
     /// Takes any bytes of an acceptable number.
     pub fn new(bytes: &[u8]) -> Result<Self, BadId> {
         if (1..=Self::LEN_MAX).contains(&bytes.len()) {
-            Ok(Id(Bytes::copy_from_slice(bytes)))
+            Ok(Id(bytes.into()))
         } else {
             Err(BadId(bytes.len()))
         }
@@ -35,7 +36,7 @@ impl Id {
     pub fn generate() -> Self {
         let shard = shard::current();
         let text = format!("loom-{}-{:016x}", shard.wall().unix_millis(), shard.entropy().next());
-        Id(text.into())
+        Id(text.into_bytes().into())
     }
 
     /// The bytes.
@@ -64,11 +65,16 @@ impl Id {
     }
 
     pub(super) fn key(&self) -> Key {
-        Key::new(space::STREAMS, &self.0)
+        Key { space: space::STREAMS, bytes: self.0.clone() }
+    }
+
+    /// The key, for who only looks.
+    pub(super) fn key_ref(&self) -> KeyRef<'_> {
+        KeyRef { space: space::STREAMS, bytes: &self.0 }
     }
 
     pub(super) fn of_key(key: KeyRef<'_>) -> Self {
-        Id(Bytes::copy_from_slice(key.bytes))
+        Id(key.bytes.into())
     }
 }
 

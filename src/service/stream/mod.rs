@@ -177,7 +177,7 @@ impl Streams {
     }
 
     fn owner_of(&self, id: &Id) -> ShardId {
-        owner::of(&self.store, &id.key())
+        owner::of(&self.store, id.key_ref())
     }
 
     /// What this shard does with a message. What can be said at once is said at once; the rest in a task.
@@ -195,7 +195,7 @@ impl Streams {
                 Answer::Settled(streams.store.names().committed(ticket).await)
             }),
             Ask::Find(id) => {
-                self.reply(reply, async move |streams| Answer::Found(streams.look_up(id).await));
+                self.reply(reply, async move |streams| Answer::Found(streams.look_up(&id).await));
             }
             Ask::Delete(id) => {
                 self.reply(reply, async move |streams| Answer::Deleted(streams.decide_delete(id).await))

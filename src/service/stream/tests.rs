@@ -101,7 +101,7 @@ impl Fleet {
 
     pub(super) fn find(&self, shard: usize, name: &str) -> Option<Found> {
         let id = id(name);
-        self.run(shard, async move |streams| streams.find(id).await).expect("the store answers")
+        self.run(shard, async move |streams| streams.find(&id).await).expect("the store answers")
     }
 
     /// What is there now, or all of it if the stream has ended.
