@@ -5,7 +5,7 @@
 
 use super::daemon::{Setup, Started, scratch};
 use super::eventually;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
@@ -25,7 +25,7 @@ const PLAIN: &str = r#"mount -t tmpfs -o size=$1m none "$0" && mkdir "$0/data" &
 /// which it looks for as it stands.
 const IMAGE: &str = r#"
     PATH=$PATH:/usr/sbin; mount -t tmpfs -o size=$1m none "$0" && cd "$0" && mkdir data && truncate -s $(($1 * 4))m image &&
-    mkfs.ext4 -q -O ^has_journal -m 0 -N 2048 image && fallocate -n -l 8m image || exit 1
+    mkfs.ext4 -q -e continue -O ^has_journal -m 0 -N 2048 image && fallocate -n -l 8m image || exit 1
     ln -s image 'image?cache=off' && fuse2fs -f 'image?cache=off' data -o rw 2>fuse2fs &
     while ! mountpoint -q data; do kill -0 $! || { cat fuse2fs; exit 1; }; done
     echo made; cat"#;
@@ -98,9 +98,22 @@ impl SmallDisk {
         });
     }
 
-    /// Gives the room back.
-    pub fn empty(&self) {
+    /// Gives the room back, and waits until the file system takes bytes again: one that failed may first have to get rid
+    /// of what it could not write. False when it turned read-only, which it does now and then, and for good.
+    pub fn empty(&self) -> bool {
         std::fs::remove_file(self.room().join("filler")).expect("there");
+        let probe = self.room().join("data/probe");
+        let written = || {
+            let mut file = std::fs::File::create(&probe)?;
+            file.write_all(&[1; 8192])?;
+            file.sync_all()?;
+            std::fs::remove_file(&probe)
+        };
+        eventually("the file system takes bytes again", || match written() {
+            Ok(()) => Some(true),
+            Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => Some(false),
+            Err(_) => None,
+        })
     }
 }
 
