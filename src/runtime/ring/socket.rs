@@ -101,18 +101,21 @@ impl Socket {
         Ok(SockRef::from(&self.fd).local_addr()?.as_socket())
     }
 
-    /// What every TCP connection gets: no Nagle delay, and probes that find a peer that is gone.
+    /// What every TCP connection gets once it is one: no Nagle delay, and probes that find a peer that is gone.
     pub fn prepare_tcp(&self) {
         let socket = SockRef::from(&self.fd);
         // Options are advice: a connection that closed meanwhile refuses them, and its next operation says so.
         let _ = socket.set_tcp_nodelay(true);
-        // At times of its own: the probes of thousands of connections that began together, sent in one moment, overflow
-        // the queue of a loopback, and who is never answered counts as gone.
-        let number = self.raw_fd() as u64;
+        // A peer on loopback cannot go without a word from this same kernel. Probes of thousands of connections there overflow
+        // the queue that all of them share, and who is never answered counts as gone.
+        if self.peer_addr().is_ok_and(|peer| peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback()))
+        {
+            return;
+        }
         let keepalive = socket2::TcpKeepalive::new()
-            .with_time(Duration::from_secs(30 + number % 16))
-            .with_interval(Duration::from_secs(8 + number / 16 % 5))
-            .with_retries(5);
+            .with_time(Duration::from_secs(30))
+            .with_interval(Duration::from_secs(10))
+            .with_retries(3);
         let _ = socket.set_tcp_keepalive(&keepalive);
     }
 
