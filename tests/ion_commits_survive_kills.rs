@@ -34,7 +34,12 @@ fn crash_again_and_again(class: &'static str, seed: u64) {
     let modules: String = (0..WORKERS).map(|number| module(&format!("w{number}"), "")).collect();
     let mut daemon = Setup::default().durability(class).ion(&modules).start();
     let mut workers: Vec<Worker> = (0..WORKERS).map(Worker::new).collect();
-    for cycle in 0..cycles {
+    // More of them where the machine is too busy to answer much before the kill.
+    for cycle in 0..cycles * 4 {
+        let made: usize = workers.iter().map(|worker| worker.answered.len()).sum();
+        if cycle >= cycles && made as u64 >= cycles {
+            break;
+        }
         let told = |why: String| panic!("{class}, cycle {cycle} of {cycles}, MILLPOND_SEED={seed:#x}: {why}");
         let killed = AtomicBool::new(false);
         let life = Duration::from_micros(rng.below(120_000));

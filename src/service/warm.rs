@@ -28,8 +28,17 @@ const SEEN_FOR: Duration = Duration::from_millis(10);
 /// Places for what was seen, one for each of as many hot pieces.
 const SEEN: usize = 256;
 
+/// A piece that was in memory.
+#[derive(Clone, Copy)]
+struct Seen {
+    file: usize,
+    offset: u64,
+    len: u64,
+    at: Moment,
+}
+
 thread_local! {
-    static LATELY: RefCell<[Option<(usize, u64, u64, Moment)>; SEEN]> = const { RefCell::new([None; SEEN]) };
+    static LATELY: RefCell<[Option<Seen>; SEEN]> = const { RefCell::new([None; SEEN]) };
 }
 
 /// Whether the range is in memory. The kernel is asked about the same piece once in a while only: for a hot one the
@@ -39,14 +48,15 @@ fn is_resident(range: &FileRange) -> bool {
     let mixed = (file as u64 ^ range.offset ^ range.len.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let place = (mixed >> 56) as usize % SEEN;
     LATELY.with_borrow_mut(|seen| {
-        let lately = seen[place].is_some_and(|(of, offset, len, at)| {
-            (of, offset, len) == (file, range.offset, range.len) && now.since(at) < SEEN_FOR
+        let lately = seen[place].is_some_and(|seen| {
+            (seen.file, seen.offset, seen.len) == (file, range.offset, range.len)
+                && now.since(seen.at) < SEEN_FOR
         });
         if lately {
             return true;
         }
         let is_resident = range.file.is_resident(range.offset, range.len);
-        seen[place] = is_resident.then_some((file, range.offset, range.len, now));
+        seen[place] = is_resident.then_some(Seen { file, offset: range.offset, len: range.len, at: now });
         is_resident
     })
 }

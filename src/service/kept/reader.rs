@@ -191,7 +191,7 @@ impl Drop for Reader {
 
 /// Where a cursor stands; `None` when there is none.
 pub(super) async fn load_cursor(streams: &Rc<Streams>, id: &Id) -> Result<Option<u64>, StoreError> {
-    let found = streams.find(&id).await?;
+    let found = streams.find(id).await?;
     let metadata = found.map(|found| found.metadata);
     Ok(metadata.and_then(|metadata| {
         let json: serde_json::Value = serde_json::from_slice(&metadata).ok()?;
