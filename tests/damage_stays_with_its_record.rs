@@ -247,12 +247,17 @@ impl Target {
         counts.answers_missing += missing.len() as u64;
         let named = |name: &String| {
             let module = name.rsplit_once(' ').map_or("", |(_, module)| module);
+            let is_in_box = name.starts_with("/box/");
             let name = name.rsplit(['/', '=']).next().expect("a name");
             let name = name.split(' ').next().expect("a name");
             damage.iter().any(|damage| {
                 let lost = damage["lost"].as_str().unwrap_or_default();
                 damage["cost"] == "unknown"
                     || lost.contains(&format!("{name}\""))
+                    // Of a container that is lost, nothing in it is found.
+                    || (is_in_box && lost.contains("\"box\""))
+                    // Where the damage hit how long the name is, too, its hash is all that is known.
+                    || lost.contains(" hash 0x")
                     || (!module.is_empty() && lost.contains(&format!("\"{module}")))
             })
         };

@@ -252,7 +252,23 @@ pub fn key_in(header: &Header, bytes: &[u8]) -> Option<Key> {
         Record::Links(links) => links.first().map(|link| Key::new(link.space, &link.key))?,
         _ => return None,
     };
-    (key.hash() == header.key_hash).then_some(key)
+    if key.hash() == header.key_hash { Some(key) } else { one_bit_off(&key, header.key_hash) }
+}
+
+/// The name with this hash that differs from `key` in one bit, if there is one: the damage may have hit the name itself.
+fn one_bit_off(key: &Key, hash: u64) -> Option<Key> {
+    let mut bytes = key.bytes.to_vec();
+    for at in 0..bytes.len() {
+        for bit in 0..8 {
+            bytes[at] ^= 1 << bit;
+            let other = Key::new(key.space, &bytes);
+            if other.hash() == hash {
+                return Some(other);
+            }
+            bytes[at] ^= 1 << bit;
+        }
+    }
+    None
 }
 
 /// What a record of `kind` is called.
@@ -736,5 +752,23 @@ pub(super) mod tests {
                       2200000000000000210000000000000011000000000000000300000000000000";
         let payload = "0201000000000000070100000".to_owned() + "06b0000";
         assert_eq!(hex[16..], format!("{header}{payload}"));
+    }
+
+    #[test]
+    fn a_name_with_a_wrong_bit_is_known_by_its_hash() {
+        let key = Key::new(1, b"builds/17");
+        let record = Record::Delete { version: 3, space: key.space, key: (&key.bytes[..]).into() };
+        let mut whole = Vec::new();
+        encode(&record, key.hash(), 1, 0, 1, &mut whole);
+        finish(&mut whole, 7);
+        let header = Header::decode(&whole, 7).expect("it is whole");
+        let at = whole.windows(9).position(|bytes| bytes == b"builds/17").expect("it is there");
+        for place in at..at + 9 {
+            let mut bytes = whole.clone();
+            bytes[place] ^= 4;
+            assert_eq!(key_in(&header, &bytes), Some(key.clone()));
+            bytes[place] ^= 2;
+            assert_eq!(key_in(&header, &bytes), None, "two bits are too many");
+        }
     }
 }
