@@ -257,7 +257,7 @@ impl Target {
                     // Of a container that is lost, nothing in it is found.
                     || (is_in_box && lost.contains("\"box\""))
                     // Where the damage hit how long the name is, too, its hash is all that is known.
-                    || lost.contains(" hash 0x")
+                    || (missing.len() == 1 && lost.contains(" hash 0x"))
                     || (!module.is_empty() && lost.contains(&format!("\"{module}")))
             })
         };
