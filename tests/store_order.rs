@@ -293,3 +293,31 @@ fn a_name_counts_from_its_decision_until_its_deletion_is_committed() {
         assert_eq!(count(), 1);
     }
 }
+
+/// Catches a log that ends in a record which no sync mark follows: the next start takes it for torn, and with it the bytes
+/// that it speaks of.
+#[test]
+fn a_store_closes_behind_what_is_being_sealed() {
+    for durability in [Durability::Sync, Durability::Cache] {
+        let dir = tempfile::tempdir().unwrap();
+        let rig = Rig::new(dir.path(), &options(1, durability));
+        let tail = rig.put("a").tail.clone();
+        let appender = rig.attach(0, &tail).unwrap();
+        let appender = rig.append(0, appender, &pattern(1, 90_000));
+        rig.settle();
+        // Both begin in one turn.
+        let _ = rig.start(0, appender.seal(End::Complete));
+        rig.close();
+        assert_eq!(tail.state(), State::Complete, "{durability:?}");
+        let journal = std::fs::read(dir.path().join("journal-0/00000000.mpj")).unwrap();
+        let word = |at: usize| u64::from_le_bytes(journal[at..at + 8].try_into().unwrap());
+        // Of a record's header: the length of its payload, its sequence, and how far the log was durable.
+        let (mut at, mut last, mut durable) = (4096, 0, 0);
+        while word(at + 16) > 0 {
+            (last, durable) = (word(at + 16), word(at + 24));
+            at += 48 + (word(at + 8) as u32 as usize).next_multiple_of(8);
+        }
+        assert!(last > 2);
+        assert_eq!(durable, last - 1, "{durability:?}: the last record speaks for all before it");
+    }
+}

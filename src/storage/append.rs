@@ -191,7 +191,8 @@ impl Appender {
     /// Once polled it goes on even when it is dropped.
     pub async fn seal(self, end: End) -> Result<u64, StoreError> {
         let (answerer, answer) = answer();
-        shard::spawn("seal stream", async move { answerer.give(self.seal_on_shard(end).await) });
+        let sealing = Sealing::begin(&self.core);
+        shard::spawn("seal stream", async move { answerer.give(self.seal_on_shard(end, sealing).await) });
         answer.await.unwrap_or(Err(StoreError::Closing))
     }
 
@@ -203,8 +204,9 @@ impl Appender {
             let tail = self.tail();
             self.core.durable(&tail, len).await?;
         }
+        let sealing = Sealing::begin(&self.core);
         shard::spawn("seal body", async move {
-            match self.seal_on_shard(End::Complete).await {
+            match self.seal_on_shard(End::Complete, sealing).await {
                 Ok(_) | Err(StoreError::Gone | StoreError::Closing) => {}
                 Err(error) => tracing::debug!(%error, "a body was not sealed; the next start does it"),
             }
@@ -220,7 +222,7 @@ impl Appender {
         published
     }
 
-    async fn seal_on_shard(self, end: End) -> Result<u64, StoreError> {
+    async fn seal_on_shard(self, end: End, _sealing: Sealing) -> Result<u64, StoreError> {
         let len = self.published().await?;
         let tail = self.tail();
         if self.core.durability == Durability::Sync {
@@ -285,6 +287,25 @@ fn take_back(
         state.finish_if_idle(core);
     }
     appended
+}
+
+/// Counted while a stream is being sealed, which may go on after whoever wanted it has let go. The store closes behind it:
+/// a record that no sync mark follows would be taken for the torn end of a log, and bytes that it speaks of for torn, too.
+struct Sealing(Rc<Core>);
+
+impl Sealing {
+    fn begin(core: &Rc<Core>) -> Self {
+        core.sealing.set(core.sealing.get() + 1);
+        Sealing(core.clone())
+    }
+}
+
+impl Drop for Sealing {
+    fn drop(&mut self) {
+        self.0.sealing.set(self.0.sealing.get() - 1);
+        self.0.nudge();
+        self.0.sync.look();
+    }
 }
 
 impl Drop for Appender {

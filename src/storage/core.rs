@@ -55,6 +55,8 @@ pub struct Core {
     pub(super) health: Cell<Health>,
     pub(super) tally: Arc<Tally>,
     pub(super) closing: Cell<bool>,
+    /// How many streams are being sealed.
+    pub(super) sealing: Cell<usize>,
     /// Until then writes belong into workers, because one was slow.
     pub(super) slow_until: Cell<Option<Moment>>,
     /// Told when something was published, committed or failed.
@@ -116,6 +118,7 @@ impl Core {
             health: Cell::new(parts.health),
             tally: parts.tally,
             closing: Cell::new(false),
+            sealing: Cell::new(0),
             slow_until: Cell::new(None),
             progress: Notify::new(),
             wakes: RefCell::default(),

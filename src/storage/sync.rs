@@ -160,7 +160,7 @@ pub(super) async fn run(core: Rc<Core>) {
             drop(looked);
             linger(&core).await;
             pass(&core).await;
-        } else if core.closing.get() {
+        } else if core.closing.get() && core.is_settled() {
             return;
         } else {
             looked.await;
@@ -330,13 +330,18 @@ impl Core {
         !self.sync.segments.borrow().is_empty() || self.journal.borrow().wants_sync()
     }
 
+    /// Whether no stream is on its way to an end, or to a mark.
+    fn is_settled(&self) -> bool {
+        self.sealing.get() == 0 && !self.appends.any_advanced()
+    }
+
     /// See [`super::Store::close`].
     pub(super) async fn close(self: &Rc<Self>) -> Result<(), StoreError> {
         self.closing.set(true);
         self.peers.look_again();
         self.nudge();
         self.sync.look();
-        while self.wants_sync() || self.journal.borrow().pending_len() > 0 {
+        while self.wants_sync() || self.journal.borrow().pending_len() > 0 || !self.is_settled() {
             if self.health.get() == Health::ReadOnly {
                 return Err(StoreError::ReadOnly);
             }
