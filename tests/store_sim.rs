@@ -125,6 +125,11 @@ fn histories_that_went_wrong_once_do_not_any_more() {
     // A shard that could not say that its records are void gave up bytes of streams that the next start found.
     history(0x0bc9_1e2e_d2dd_fe68, Setting { faults: FAILING, ..CALM });
     history(0x79d8_97af_c52d_8793, Setting { faults: FAILING, trims: true, ..CALM });
+    // A run that was moved, whose copy did not outlive the crash, was looked for there by the start after the next crash.
+    let cache = Setting { durability: Durability::Cache, ..CALM };
+    for setting in [CALM, Setting { faults: FAILING, ..CALM }, cache, Setting { full: true, ..CALM }] {
+        history(0xb3a3_8f56_6e51_c37f, Setting { trims: true, ..setting });
+    }
     // Bytes were published by marks that were about to be void; and those of runs that were full were not marked again.
     for seed in [0x0169_e7e2_415b_3fd3, 0x7bfe_b126_99be_1953, 0x4985_2690_2248_3288] {
         history(seed, Setting { faults: ERRING, ..CALM });

@@ -401,6 +401,8 @@ pub(super) struct Owned {
     pub(super) bodiless: Vec<Key>,
     /// Records of links that have no bodies, and that an earlier one stands in for: void.
     fallen: Vec<Written>,
+    /// Records of moves that did not come about: void.
+    unmoved: Vec<Written>,
     /// The versions of deletions of links, by key.
     deleted: HashMap<Key, u64>,
     ends: Ends,
@@ -461,6 +463,7 @@ fn settle_names(
         links: (0..shards).map(|_| Vec::new()).collect(),
         bodiless: Vec::new(),
         fallen: Vec::new(),
+        unmoved: Vec::new(),
         deleted: HashMap::new(),
         ends: Ends::new(shards),
         raised: Vec::new(),
@@ -487,6 +490,7 @@ fn settle_names(
         owned.damaged.push(shelf.damaged);
         owned.ends_untold.push(shelf.ends_untold);
         owned.unsynced.extend(shelf.unsynced);
+        owned.unmoved.extend(shelf.unmoved);
     }
     owned
 }
@@ -501,6 +505,7 @@ struct Shelf {
     damaged: BTreeSet<u64>,
     ends_untold: Vec<Arc<Tail>>,
     unsynced: Vec<(Arc<Segment>, Range<u64>)>,
+    unmoved: Vec<Written>,
 }
 
 impl Shelf {
@@ -521,6 +526,7 @@ impl Shelf {
             damaged: BTreeSet::new(),
             ends_untold: Vec::new(),
             unsynced: Vec::new(),
+            unmoved: Vec::new(),
         };
         let mut latest = HashMap::new();
         for (key, fact) in std::mem::take(&mut facts.names) {
@@ -544,6 +550,7 @@ impl Shelf {
             let slot = tally.slot(key.as_ref());
             let settled = settle::settle(facts, segments, fact.version, &key, slot, shards);
             shelf.unsynced.extend(settled.unsynced);
+            shelf.unmoved.extend(settled.unmoved);
             if !settled.losses.is_empty() {
                 shelf.damaged.insert(key_hash);
                 shelf.losses.push((key_hash, settled.losses));
@@ -650,7 +657,7 @@ impl Beginning {
         let (position, mut next_number) = go_on(disk, place, end)?;
         let mut writer = Writer::new(position, self.boot);
         writer.append(&Record::Boot { shards: self.shards as u16 }, 0);
-        for fallen in owned.fallen.iter().filter(|fallen| fallen.log == log) {
+        for fallen in owned.fallen.iter().chain(&owned.unmoved).filter(|fallen| fallen.log == log) {
             writer.append(&Record::Abort { from: fallen.seq, to: fallen.seq }, 0);
         }
         for raised in &owned.raised[shard] {

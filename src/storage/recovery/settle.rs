@@ -11,7 +11,7 @@ use super::super::placement::Key;
 use super::super::tail::{End, Placed, Tail};
 use super::super::tally::Slot;
 use super::super::window::{checksum, checksums};
-use super::replay::{Facts, MarkFact, Rank};
+use super::replay::{Facts, MarkFact, Rank, Written};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -34,6 +34,9 @@ pub struct Settled {
     pub losses: Vec<Loss>,
     /// Data that has to be made durable before anyone is told about it.
     pub unsynced: Vec<(Arc<Segment>, Range<u64>)>,
+    /// Moves whose copies did not outlive the crash. They have to be made void: their records are durable from now on, and
+    /// the next start would believe them.
+    pub unmoved: Vec<Written>,
 }
 
 /// Something of a stream that was durable and is missing.
@@ -89,6 +92,7 @@ pub fn settle(
         end_untold: false,
         losses: Vec::new(),
         unsynced: Vec::new(),
+        unmoved: Vec::new(),
     };
     let trim = facts.trims.remove(&uid);
     let first = trim.map_or(0, |(first, _)| first);
@@ -206,6 +210,10 @@ impl Settled {
                         .is_ok_and(|crcs| crcs == *fact.mark.crcs);
                 whole.then_some((*fact, segment))
             });
+            let believed = whole.map(|(fact, _)| fact.written);
+            let later = facts.iter().rev().take_while(|fact| Some(fact.written) != believed);
+            let unmoved = later.filter(|fact| fact.rank == Rank::Moved && fact.unsynced);
+            self.unmoved.extend(unmoved.map(|fact| fact.written));
             let Some((fact, segment)) = whole else {
                 let gone = facts.iter().rev().find(|fact| !fact.unsynced && segment_of(fact).is_none());
                 self.losses.extend(gone.map(|fact| {
