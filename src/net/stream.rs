@@ -235,8 +235,10 @@ impl Stream {
         let start = out.len();
         out.resize(start + len, 0);
         if range.file.read_at_nowait(&mut out[start..], range.offset)? != Some(len) {
+            // Nothing of it stays while this waits, and could be dropped: what has gathered is true at any time.
+            out.truncate(start);
             let bytes = read_away(&range, range.offset, len).await?;
-            self.gathered()[start..].copy_from_slice(&bytes);
+            self.gathered().extend_from_slice(&bytes);
         }
         Ok(())
     }

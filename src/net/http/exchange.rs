@@ -216,16 +216,20 @@ impl Exchange {
         if is_chunk {
             self.stream.gathered().extend_from_slice(chunk_head(len, &mut [0; 18]));
         }
-        self.service.note_sent(len);
         if !is_chunk && range.len <= COPIED_MAX {
             self.stream.copy_stored(range).await.map_err(|_| Gone)?;
+            self.service.note_sent(len);
             return if self.stream.gathered().len() >= GATHER_MAX { self.flush().await } else { Ok(()) };
         }
         let trailer: &[u8] = if is_chunk { CHUNK_END } else { b"" };
         let file = range.file.clone();
         let sending = self.stream.send_stored(range, trailer);
         match self.pace.keep(&file, len as u64, sending).await {
-            Some(sent) => sent.map_err(|_| Gone),
+            Some(sent) => {
+                sent.map_err(|_| Gone)?;
+                self.service.note_sent(len);
+                Ok(())
+            }
             None => {
                 self.service.note_expired();
                 self.abandon();
