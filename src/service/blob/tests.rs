@@ -577,3 +577,17 @@ fn histories_in_the_cache_class() {
         history(seed, Durability::Cache, seed & 64 == 0);
     }
 }
+
+#[test]
+fn options_of_a_container_are_501_and_of_one_that_is_not_there_its_own_error() {
+    let fleet = Fleet::new(1, 1, Durability::Sync);
+    let asked = fleet.run(async |blobs| {
+        let driver = Driver::Segments(blobs);
+        let before = driver.container_options("box").await;
+        driver.container_create("box").await.expect("it is created");
+        (before, driver.container_options("box").await)
+    });
+    assert!(matches!(asked.0, Err(BlobError::NoSuchContainer)), "{:?}", asked.0.err());
+    let Err(BlobError::Remote(error)) = asked.1 else { panic!("options are offered") };
+    assert_eq!(error.status().code(), 501);
+}
