@@ -6,17 +6,18 @@
 //! Runs before shards serve, on any thread; blocks.
 
 pub(super) mod anew;
+mod facts;
 pub(super) mod finding;
 pub(super) mod format;
 mod linked;
 mod moved;
 mod numbers;
+pub(super) mod owned;
 mod parts;
 pub(super) mod replay;
 pub(super) mod settle;
 
 use super::ahead::{self, Place, segment_number};
-use super::body::Ends;
 use super::bulk::segment::Segment;
 use super::bulk::space::RUN_MIN;
 use super::checkpoint::round::{self, Rounds};
@@ -24,23 +25,22 @@ use super::checkpoint::{Manifest, directory, remove_others};
 use super::error::OpenError;
 use super::extent::LogId;
 use super::header::{HEADER, Kind};
-use super::journal::record::{Mark, Record};
+use super::journal::record::Record;
 use super::journal::writer::{self, Position, Writer};
-use super::links::Link;
-use super::names::{Entry, SHARDS_MAX, Stream};
-use super::placement::{Key, owner_of};
-use super::tail::Tail;
+use super::names::SHARDS_MAX;
 use super::tally::Tally;
 use super::{LOCK, Options, ShardImage, Shared};
 use crate::runtime::clock::Clock;
 use crate::runtime::{Disk, File, Moment, ShardId};
+use facts::{Facts, Shelves, side_by_side};
 use finding::Finding;
 use format::Format;
 use moved::Moved;
-use replay::{Facts, LogEnd, Shelves, Stands, Written, checked_header, side_by_side};
-use settle::{Loss, Segments};
+use owned::{Owned, settle_names};
+use replay::{LogEnd, checked_header};
+use settle::Segments;
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -387,205 +387,6 @@ impl Bulk {
         }
         (current, held, self.numbers.get(&own).copied().unwrap_or(0))
     }
-}
-
-/// What each shard owns.
-pub(super) struct Owned {
-    pub(super) names: Vec<Vec<Entry>>,
-    /// Names of which nothing is left but the marks of their streams, by placement hash.
-    pub(super) nameless: BTreeSet<u64>,
-    /// What streams miss, by their names' placement hashes.
-    pub(super) losses: Vec<(u64, Vec<Loss>)>,
-    pub(super) links: Vec<Vec<Link>>,
-    /// Links that stand for bytes which are not there, because something durable is damaged.
-    pub(super) bodiless: Vec<Key>,
-    /// Records of links that have no bodies, and that an earlier one stands in for: void.
-    fallen: Vec<Written>,
-    /// Records of moves that did not come about: void.
-    unmoved: Vec<Written>,
-    /// The versions of deletions of links, by key.
-    deleted: HashMap<Key, u64>,
-    ends: Ends,
-    raised: Vec<Vec<Raised>>,
-    damaged: Vec<BTreeSet<u64>>,
-    ends_untold: Vec<Vec<Arc<Tail>>>,
-    unsynced: Vec<(Arc<Segment>, Range<u64>)>,
-}
-
-impl Owned {
-    /// Forgets the entries that do not stay, and calls `on_gone` with each: their bytes are dead.
-    pub(super) fn retain(&mut self, stays: impl Fn(&Entry) -> bool, on_gone: impl Fn(&Entry)) {
-        let mut gone = HashSet::new();
-        for names in &mut self.names {
-            names.retain(|entry| {
-                let stays = stays(entry);
-                if !stays {
-                    on_gone(entry);
-                    for run in entry.tail.runs().iter() {
-                        run.bury(|segment, len| segment.unclaim(len));
-                    }
-                    gone.insert(entry.tail.uid());
-                }
-                stays
-            });
-        }
-        self.raised.iter_mut().for_each(|raised| raised.retain(|raised| !gone.contains(&raised.uid)));
-        self.ends_untold.iter_mut().for_each(|untold| untold.retain(|tail| !gone.contains(&tail.uid())));
-    }
-
-    /// Whether what stands under this placement hash is not what it was.
-    pub(super) fn is_damaged(&self, key_hash: u64) -> bool {
-        self.damaged[owner_of(key_hash, self.damaged.len()).index()].contains(&key_hash)
-    }
-}
-
-/// An epoch that recovery began.
-struct Raised {
-    /// Where the stream ends now.
-    mark: Option<Mark<'static>>,
-    uid: u64,
-    key_hash: u64,
-    epoch: u64,
-    cut: u64,
-}
-
-/// `ended` are the entries that need no settling and are counted already. What is left of the facts goes to `facts`.
-fn settle_names(
-    facts: &mut Facts,
-    shelves: Shelves,
-    segments: &Segments,
-    ended: Vec<Vec<Entry>>,
-    tally: &Tally,
-) -> Owned {
-    let shards = ended.len();
-    let mut owned = Owned {
-        names: Vec::new(),
-        links: (0..shards).map(|_| Vec::new()).collect(),
-        bodiless: Vec::new(),
-        fallen: Vec::new(),
-        unmoved: Vec::new(),
-        deleted: HashMap::new(),
-        ends: Ends::new(shards),
-        raised: Vec::new(),
-        nameless: BTreeSet::new(),
-        losses: Vec::new(),
-        damaged: Vec::new(),
-        ends_untold: Vec::new(),
-        unsynced: Vec::new(),
-    };
-    let much = shelves.names() >= parts::WORTH_THREADS as usize;
-    let is_unknown = facts.lost_unknown > 0;
-    let work: Vec<_> = shelves.into_vec().into_iter().zip(ended).collect();
-    let settle = |(mut facts, names): (Facts, Vec<Entry>)| {
-        let shelf = Shelf::settle(&mut facts, names, segments, is_unknown, shards, tally);
-        (shelf, facts)
-    };
-    for (shelf, rest) in side_by_side(work, much, settle) {
-        facts.absorb(rest);
-        owned.names.push(shelf.names);
-        owned.deleted.extend(shelf.deleted);
-        owned.raised.push(shelf.raised);
-        owned.nameless.extend(shelf.nameless);
-        owned.losses.extend(shelf.losses);
-        owned.damaged.push(shelf.damaged);
-        owned.ends_untold.push(shelf.ends_untold);
-        owned.unsynced.extend(shelf.unsynced);
-        owned.unmoved.extend(shelf.unmoved);
-    }
-    owned
-}
-
-/// One owner's part of [`Owned`].
-struct Shelf {
-    names: Vec<Entry>,
-    deleted: HashMap<Key, u64>,
-    raised: Vec<Raised>,
-    nameless: BTreeSet<u64>,
-    losses: Vec<(u64, Vec<Loss>)>,
-    damaged: BTreeSet<u64>,
-    ends_untold: Vec<Arc<Tail>>,
-    unsynced: Vec<(Arc<Segment>, Range<u64>)>,
-    unmoved: Vec<Written>,
-}
-
-impl Shelf {
-    fn settle(
-        facts: &mut Facts,
-        names: Vec<Entry>,
-        segments: &Segments,
-        is_unknown: bool,
-        shards: usize,
-        tally: &Tally,
-    ) -> Shelf {
-        let mut shelf = Shelf {
-            names,
-            deleted: HashMap::new(),
-            raised: Vec::new(),
-            nameless: BTreeSet::new(),
-            losses: Vec::new(),
-            damaged: BTreeSet::new(),
-            ends_untold: Vec::new(),
-            unsynced: Vec::new(),
-            unmoved: Vec::new(),
-        };
-        let mut latest = HashMap::new();
-        for (key, fact) in std::mem::take(&mut facts.names) {
-            let key_hash = key.hash();
-            if is_unknown {
-                latest.insert(key_hash, fact.version);
-            }
-            // What was lost before the name's last record was about a stream that is gone, if it was about this name.
-            let about = [&mut facts.lost_names, &mut facts.lost_marks, &mut facts.lost_trims];
-            for lost in about.into_iter().filter(|_| key.as_ref().is_alone()) {
-                if let Some(lost) = lost.get_mut(&key_hash) {
-                    lost.retain(|lost| !fact.written.is_after(lost));
-                }
-            }
-            let Some(stands) = fact.stands else {
-                if facts.links.contains_key(&key) {
-                    shelf.deleted.insert(key, fact.version);
-                }
-                continue;
-            };
-            let slot = tally.slot(key.as_ref());
-            let settled = settle::settle(facts, segments, fact.version, &key, slot, shards);
-            shelf.unsynced.extend(settled.unsynced);
-            shelf.unmoved.extend(settled.unmoved);
-            if !settled.losses.is_empty() {
-                shelf.damaged.insert(key_hash);
-                shelf.losses.push((key_hash, settled.losses));
-            }
-            if let Some((epoch, cut)) = settled.raised {
-                let (mark, uid) = (settled.last_mark, fact.version);
-                shelf.raised.push(Raised { mark, uid, key_hash, epoch, cut });
-            }
-            if settled.end_untold {
-                shelf.ends_untold.push(settled.tail.clone());
-            }
-            let Stands { created_ms, home, attributes } = stands;
-            let entry =
-                Entry::new(key.as_ref(), &attributes, Stream { created_ms, home, tail: settled.tail });
-            tally.count(&entry);
-            shelf.names.push(entry);
-        }
-        if is_unknown {
-            shelf.nameless = nameless(facts, &latest);
-        }
-        shelf.damaged.extend(&shelf.nameless);
-        let lost = facts.lost_names.iter().filter(|(_, lost)| !lost.is_empty());
-        shelf.damaged.extend(lost.map(|(&key_hash, _)| key_hash));
-        shelf
-    }
-}
-
-/// Names whose record is among the lost ones of which nothing is known: marks are there of a stream that no name
-/// refers to, and no later record of the name says that it is gone.
-fn nameless(facts: &Facts, latest: &HashMap<u64, u64>) -> BTreeSet<u64> {
-    let left = facts.marks.iter().filter_map(|(uid, marks)| {
-        let fact = marks.iter().find(|fact| !fact.unsynced && fact.key_hash != 0)?;
-        latest.get(&fact.key_hash).is_none_or(|version| version < uid).then_some(fact.key_hash)
-    });
-    left.collect()
 }
 
 /// Makes durable what was found and nobody said is. It is written again, byte for byte, before it is synced: if a

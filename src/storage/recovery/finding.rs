@@ -5,7 +5,7 @@
 
 use super::super::extent::LogId;
 use super::super::placement::Key;
-use super::replay::Written;
+use super::facts::Written;
 use std::path::PathBuf;
 
 /// Something that is not as it was written.

@@ -16,8 +16,8 @@ use super::super::names::{Entry, Ticket};
 use super::super::placement::{Key, KeyRef, owner_of};
 use super::super::tail::Tail;
 use super::super::tally::Tally;
-use super::Owned;
-use super::replay::{Facts, LinkFact, Written};
+use super::facts::{Facts, LinkFact, Written};
+use super::owned::Owned;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 

@@ -11,7 +11,7 @@ use super::super::placement::Key;
 use super::super::tail::{End, Placed, Tail};
 use super::super::tally::Slot;
 use super::super::window::{checksum, checksums};
-use super::replay::{Facts, MarkFact, Rank, Written};
+use super::facts::{Facts, MarkFact, Rank, Written};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
