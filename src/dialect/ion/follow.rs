@@ -59,19 +59,11 @@ pub async fn events(ion: &Ion, exchange: &mut Exchange, correlation: &str) -> Re
     let wish = Wish::of(exchange.head()).map_err(Refusal::Bad)?;
     let topic = ion.chain.events(correlation, wish.follows).await?;
     let end = topic.as_ref().map_or(0, |topic| topic.end);
-    let first = match &topic {
-        Some(topic) => first_line(ion, topic).await?,
+    let from = match &topic {
+        Some(topic) => beginning(ion, topic, wish.from).await??,
+        None if wish.from.is_some_and(|from| from > 0) => return Err(Refusal::Range(0).into()),
         None => 0,
     };
-    let from = wish.from.unwrap_or(first).max(first);
-    if from > end {
-        return Err(Refusal::Range(end).into());
-    }
-    if let Some(topic) = topic.as_ref().filter(|_| from > first)
-        && !is_a_beginning(ion, topic, from).await?
-    {
-        return Err(Refusal::Bad(format!("no event begins at offset {from}")).into());
-    }
     let framing = if wish.follows || wish.as_events { Framing::Live } else { Framing::Length(end - from) };
     let head = exchange.begin(Status::OK, framing);
     head.header("Content-Type", if wish.as_events { EVENTS } else { LINES })
@@ -90,20 +82,54 @@ pub async fn events(ion: &Ion, exchange: &mut Exchange, correlation: &str) -> Re
     match sent {
         Ok(()) => Ok(exchange.finish(&[]).await?),
         Err(error) => {
-            tracing::error!(%error, "events are not readable");
+            match error {
+                StoreError::Trimmed(_) => tracing::debug!(%error, "retention overtook a reader of events"),
+                _ => tracing::error!(%error, "events are not readable"),
+            }
             exchange.abandon();
             Ok(())
         }
     }
 }
 
+/// Where an answer begins: at the wished offset, or at the first whole event if that is behind it. Retention may take
+/// more while this looks; then it looks again.
+async fn beginning(
+    ion: &Ion,
+    topic: &Topic,
+    wished: Option<u64>,
+) -> Result<Result<u64, Refusal>, StoreError> {
+    loop {
+        match beginning_now(ion, topic, wished).await {
+            Err(StoreError::Trimmed(_)) => {}
+            found => return found,
+        }
+    }
+}
+
+async fn beginning_now(
+    ion: &Ion,
+    topic: &Topic,
+    wished: Option<u64>,
+) -> Result<Result<u64, Refusal>, StoreError> {
+    let first = first_line(ion, topic).await?;
+    let from = wished.map_or(first, |from| from.max(first));
+    if from > topic.end {
+        return Ok(Err(Refusal::Range(topic.end)));
+    }
+    if from > first && !is_a_beginning(ion, topic, from).await? {
+        return Ok(Err(Refusal::Bad(format!("no event begins at offset {from}"))));
+    }
+    Ok(Ok(from))
+}
+
 /// Where the first whole line begins: retention takes runs, and may cut one.
 async fn first_line(ion: &Ion, topic: &Topic) -> Result<u64, StoreError> {
     let first = topic.tail.first();
-    if first == 0 {
-        return Ok(0);
+    if first == 0 || first >= topic.end {
+        return Ok(first.min(topic.end));
     }
-    let mut follower = ion.streams.read(topic.tail.clone(), first.min(topic.end), topic.end);
+    let mut follower = ion.streams.read(topic.tail.clone(), first, topic.end);
     loop {
         let at = follower.position();
         match follower.next().await? {
