@@ -11,6 +11,7 @@ pub mod holder;
 pub mod late;
 pub mod listen;
 pub mod mesh;
+pub mod ports;
 pub mod remote;
 pub mod serving;
 
@@ -30,7 +31,8 @@ use crate::service::owner;
 use crate::storage::{self, OpenError, Store};
 use certificates::Keyring;
 use control::{Control, Phase};
-use listen::Bound;
+use listen::{Address, Bound};
+use ports::Ports;
 use remote::Elsewhere;
 use serving::{Handout, Mailboxes, Parts};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -80,18 +82,24 @@ fn run(config: Config, keyring: Arc<Keyring>, ready_fd: Option<i32>, log: &LogHa
     let shards = shard_count(&config)?;
     let bound = bind_all(&config, shards)?;
     let unix_paths: Vec<_> = bound.iter().flat_map(|bound| bound.unix_paths.clone()).collect();
-    let ready_line = ready_line(&bound);
-    let addresses: Vec<_> = bound.iter().map(|bound| (bound.name, bound.addresses.clone())).collect();
-    let result = start(config, shards, bound, keyring).and_then(|started| {
+    let ports = Arc::new(Ports::new(&config, shards));
+    if let Some(error) = ports.configure(&config).first() {
+        ports.remove_paths();
+        return Err(error.to_string());
+    }
+    let mut addresses: Vec<_> = bound.iter().map(|bound| (bound.name, bound.addresses.clone())).collect();
+    let result = start(config, shards, bound, keyring, ports.clone()).and_then(|started| {
+        addresses.extend(ports.addresses().into_iter().map(|(_, address)| (ports::SECTION, vec![address])));
         for (dialect, addresses) in &addresses {
             addresses.iter().for_each(|addr| tracing::info!(dialect, %addr, "listening"));
         }
-        announce(&ready_line, ready_fd);
+        announce(&ready_line(&addresses), ready_fd);
         wait(started, &mut signals, log)
     });
     for path in unix_paths {
         let _ = std::fs::remove_file(path);
     }
+    ports.remove_paths();
     result
 }
 
@@ -126,13 +134,9 @@ fn bind_all(config: &Config, shards: usize) -> Result<Vec<Bound>, String> {
     let further = further.enumerate().map(|(index, listener)| {
         ("serpentine", format!("serpentine.listener[{index}].listen"), &listener.listen)
     });
-    let modules = config.ion.module.iter().enumerate().filter(|_| config.ion.enabled);
-    let modules = modules
-        .filter(|(_, module)| !module.listen.is_empty())
-        .map(|(index, module)| ("ion.module", format!("ion.module[{index}].listen"), &module.listen));
     let proxies = config.proxy.iter().enumerate();
     let proxies = proxies.map(|(index, proxy)| ("proxy", format!("proxy[{index}].listen"), &proxy.listen));
-    for (name, key, listen) in further.chain(modules).chain(proxies) {
+    for (name, key, listen) in further.chain(proxies) {
         let congestion = &config.net.loopback_congestion;
         bound.push(listen::bind(name, &key, listen, shards, congestion).map_err(|error| error.to_string())?);
     }
@@ -146,10 +150,17 @@ struct Started {
     accounts: Arc<Accounts>,
     keyring: Arc<Keyring>,
     modules: Arc<Modules>,
+    ports: Arc<Ports>,
 }
 
 /// Recovers the store and starts the shards; returns once all of them accept.
-fn start(config: Config, shards: usize, bound: Vec<Bound>, keyring: Arc<Keyring>) -> Result<Started, String> {
+fn start(
+    config: Config,
+    shards: usize,
+    bound: Vec<Bound>,
+    keyring: Arc<Keyring>,
+    ports: Arc<Ports>,
+) -> Result<Started, String> {
     let disk: Arc<dyn Disk> = Arc::new(OsDisk);
     let options = options(&config, shards);
     let accounts = Arc::new(accounts(&*disk, &config)?);
@@ -185,6 +196,7 @@ fn start(config: Config, shards: usize, bound: Vec<Bound>, keyring: Arc<Keyring>
         elsewhere: elsewhere.clone(),
         fifo_dir: fifo_dir.clone(),
         modules: modules.clone(),
+        ports: ports.clone(),
         stamps: stamps.clone(),
         micro_at,
         kept_shared: kept_shared.clone(),
@@ -197,13 +209,14 @@ fn start(config: Config, shards: usize, bound: Vec<Bound>, keyring: Arc<Keyring>
     let running =
         driver::start(shards, disk, move |id, unparks| Box::pin(serving::serve(handout.take(id), unparks)))
             .map_err(|error| error.to_string())?;
+    ports.wake_with(running.unparks());
     for _ in 0..shards {
         if serving.recv().is_err() {
             running.join();
             return Err("a shard ended while it started; the log above says why".into());
         }
     }
-    Ok(Started { running, control, accounts, keyring, modules })
+    Ok(Started { running, control, accounts, keyring, modules, ports })
 }
 
 /// Whether anything is served that keeps what it gets. Micro alone does not, until a topic is to be durable.
@@ -268,9 +281,9 @@ pub fn in_use(dir: &Path) -> String {
 }
 
 /// `{"admin":"127.0.0.1:9400","loom":["127.0.0.1:3060","unix:/run/loom"]}`
-fn ready_line(bound: &[Bound]) -> String {
+fn ready_line(bound: &[(&str, Vec<Address>)]) -> String {
     let mut line: serde_json::Map<String, serde_json::Value> = serde_json::Map::new();
-    for Bound { name, addresses, .. } in bound {
+    for (name, addresses) in bound {
         for address in addresses {
             let address = address.to_string().into();
             match line.get_mut(*name) {
@@ -292,7 +305,7 @@ fn announce(line: &str, ready_fd: Option<i32>) {
 
 /// Follows signals until the shards have ended.
 fn wait(started: Started, signals: &mut Signals, log: &LogHandle) -> Result<(), String> {
-    let Started { running, control, accounts, keyring, modules } = started;
+    let Started { running, control, accounts, keyring, modules, ports } = started;
     let unparks = running.unparks().to_vec();
     // Shards end after a signal or by dying: either way the wait for signals has to end with them.
     let ended = signals.handle();
@@ -304,7 +317,7 @@ fn wait(started: Started, signals: &mut Signals, log: &LogHandle) -> Result<(), 
     let joiner = joiner.map_err(|error| format!("a thread cannot start: {error}"))?;
     for signal in signals.forever() {
         match signal {
-            SIGHUP => reload(&control, &accounts, &keyring, &modules, &unparks, log),
+            SIGHUP => reload(&control, &accounts, &keyring, &modules, &ports, &unparks, log),
             _ if control.phase() == Phase::Run => {
                 tracing::info!(signal, "draining");
                 control.advance(Phase::Drain, &unparks);
@@ -327,6 +340,7 @@ fn reload(
     accounts: &Accounts,
     keyring: &Keyring,
     modules: &Modules,
+    ports: &Ports,
     unparks: &[Arc<crate::runtime::park::Unpark>],
     log: &LogHandle,
 ) {
@@ -349,6 +363,9 @@ fn reload(
     }
     keyring.reload(&new);
     modules.configure(ion::configured(&new.ion));
+    for error in ports.configure(&new) {
+        tracing::error!("not reloaded: {error}");
+    }
     log.set_level(log_level(new.log_level));
     control.reconfigure(Arc::new(new), unparks);
 }

@@ -4,8 +4,8 @@
 mod common;
 
 use common::daemon::{MILLPOND, Started, scratch};
-use common::ion::{PAIR, ask, refused};
-use common::{Answer, Conn, Daemon, Setup, bytes_of, eventually, json_of};
+use common::ion::{PAIR, admin, ask, refused};
+use common::{Setup, bytes_of, eventually, json_of};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -90,15 +90,6 @@ fn a_sidecar_without_its_secret_says_so() {
     let output = Command::new(MILLPOND).args(["ion", "sidecar", "--eventid=e"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("--sharedsecret"));
-}
-
-/// A request to the admin listener.
-fn admin(daemon: &Daemon, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
-    let fields: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    let len = body.len();
-    let mut conn = Conn::open(daemon.admin());
-    conn.send(format!("{method} {path} HTTP/1.1\r\n{fields}Content-Length: {len}\r\n\r\n{body}"));
-    conn.answer_to(method)
 }
 
 const AS_JSON: &[(&str, &str)] = &[("Host", "localhost"), ("Content-Type", "application/json")];

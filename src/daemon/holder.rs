@@ -15,6 +15,13 @@ pub struct Holder {
     name: String,
 }
 
+impl Holder {
+    /// Whether it is not this process.
+    pub fn is_another(&self) -> bool {
+        self.pid != std::process::id()
+    }
+}
+
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} (pid {})", self.name, self.pid)

@@ -51,6 +51,13 @@ pub struct BindError {
     error: io::Error,
 }
 
+impl BindError {
+    /// Another listener of this daemon has the address.
+    pub fn taken(key: &str, listen: &Listen) -> Self {
+        BindError { key: key.to_owned(), listen: listen.clone(), error: io::ErrorKind::AddrInUse.into() }
+    }
+}
+
 impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let BindError { key, listen, error } = self;
@@ -103,7 +110,8 @@ pub fn bind(
 }
 
 /// A daemon that was killed may hold its sockets for a moment after it is gone, until the kernel has taken down its
-/// ring. An address that is busy and that no process is known to have is tried again for this long.
+/// ring; and shards that close a module's port do so in their next turn. An address that is busy and that no other process
+/// is known to have is tried again for this long.
 const RELEASE_MAX: Duration = Duration::from_secs(2);
 const RELEASE_STEP: Duration = Duration::from_millis(20);
 
@@ -127,7 +135,10 @@ fn add(bound: &mut Bound, listen: &Listen, congestion: &str) -> io::Result<()> {
             // Peers on other hosts keep the host's congestion control: the rule is for loopback alone.
             let congestion = if addr.ip().is_loopback() { congestion } else { "" };
             // SO_REUSEPORT would share the port with another daemon of this user without a word.
-            patiently(|| holder::of_port(addr.port()).is_some(), || Socket::is_free(*addr))?;
+            patiently(
+                || holder::of_port(addr.port()).is_some_and(|holder| holder.is_another()),
+                || Socket::is_free(*addr),
+            )?;
             let mut addr = *addr;
             for sockets in &mut bound.sockets {
                 let socket = Socket::listen_tcp(addr, congestion)?;
@@ -137,7 +148,10 @@ fn add(bound: &mut Bound, listen: &Listen, congestion: &str) -> io::Result<()> {
             bound.addresses.push(Address::Tcp(addr));
         }
         Listen::Unix(path) => {
-            let socket = patiently(|| holder::of_path(path).is_some(), || Socket::listen_unix(path))?;
+            let socket = patiently(
+                || holder::of_path(path).is_some_and(|holder| holder.is_another()),
+                || Socket::listen_unix(path),
+            )?;
             bound.unix_paths.push(path.clone());
             for sockets in &mut bound.sockets {
                 sockets.push(socket.duplicate()?);

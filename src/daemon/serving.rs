@@ -7,10 +7,11 @@ use super::certificates::Keyring;
 use super::control::{Control, Phase};
 use super::late::Late;
 use super::listen::Bound;
+use super::ports::{Opened, Ports};
 use super::remote::{Drivers, Elsewhere};
 use super::{alone, mesh};
-use crate::config::{self, Config, Share};
-use crate::dialect::admin::{Admin, Registrar, Stage, StoreState, Vitals};
+use crate::config::{self, Config, Listen, Share};
+use crate::dialect::admin::{Admin, ModulePorts as _, Registrar, Stage, StoreState, Vitals};
 use crate::dialect::forward::Forward;
 use crate::dialect::ion::{self, Ion, Port};
 use crate::dialect::loom::{Loom, Settings};
@@ -27,7 +28,7 @@ use crate::runtime::gate::Gate;
 use crate::runtime::mailbox::Mesh;
 use crate::runtime::park::Unpark;
 use crate::runtime::ring::{self, socket::Socket};
-use crate::runtime::{Shard, ShardId, preflight, shard, timer};
+use crate::runtime::{Shard, ShardId, blocking, preflight, shard, timer};
 use crate::service::blob::{self, Blobs};
 use crate::service::broker;
 use crate::service::chain::{self, Chain, Module, Modules, Stamps};
@@ -76,6 +77,8 @@ pub struct Parts {
     pub fifo_dir: PathBuf,
     /// The modules of ion.
     pub modules: Arc<Modules>,
+    /// Where those of them are served that have ports of their own.
+    pub ports: Arc<Ports>,
     /// What orders commits of all shards.
     pub stamps: Stamps,
     /// Where micro listens, for who wants to find the daemon in the registry.
@@ -215,12 +218,7 @@ async fn serve_all(parts: Parts, image: ShardImage, unparks: Vec<Arc<Unpark>>) {
     blobs.open_door(streams.clone(), shared(&config));
     let vblob = Vblob::new(drivers.blobs, vblob::Settings::of(&config.vblob), parts.accounts);
     let vblob = Rc::new(vblob);
-    for (event, kept) in chain.registered_here() {
-        let module = Module::registered(&event, &kept);
-        if let Some(Err(taken)) = module.map(|module| parts.modules.take_in(module)) {
-            tracing::warn!(event = &*event, ?taken, "a registered module is not served");
-        }
-    }
+    take_in_registered(&chain, &parts.modules, &parts.ports).await;
     let modules = parts.modules.clone();
     let ion = Ion::new(
         blobs.clone(),
@@ -231,7 +229,7 @@ async fn serve_all(parts: Parts, image: ShardImage, unparks: Vec<Arc<Unpark>>) {
         ion::Settings::of(&config.ion),
     );
     let ion = Rc::new(ion);
-    let admin = Registrar::new(chain.clone(), modules, &config.admin.tokens);
+    let admin = Registrar::new(chain.clone(), modules, parts.ports.clone(), &config.admin.tokens);
     let admin = Rc::new(Admin::new(parts.metrics, parts.vitals).with_modules(admin).with_remote(remote));
     let health = admin.clone();
     let doors = Doors::new(&config, &shard, metrics.clone(), parts.keyring.clone());
@@ -246,7 +244,6 @@ async fn serve_all(parts: Parts, image: ShardImage, unparks: Vec<Arc<Unpark>>) {
         .map(|settings| Rc::new(Serpentine::new(outputs.clone(), settings, metrics.clone())))
         .collect();
     let proxies: Vec<_> = forwards(&config, &metrics);
-    let with_ports: Vec<_> = config.ion.module.iter().filter(|module| !module.listen.is_empty()).collect();
     let mut seen: HashMap<&str, usize> = HashMap::new();
     for (section, sockets) in parts.sockets {
         // Sections that come several times come in the order of the configuration.
@@ -258,10 +255,6 @@ async fn serve_all(parts: Parts, image: ShardImage, unparks: Vec<Arc<Unpark>>) {
                 "micro" => doors.open(socket, mesh.micro.clone()),
                 "s3" => doors.open(socket, s3.clone()),
                 "ion" => doors.open(socket, Rc::new(Port::new(ion.clone(), None))),
-                "ion.module" => {
-                    let event = with_ports[index].event_id.as_str();
-                    doors.open(socket, Rc::new(Port::new(ion.clone(), Some(event.into()))));
-                }
                 "vblob" => doors.open(socket, vblob.clone()),
                 "serpentine" => {
                     let serpentine = serpentine[index].clone();
@@ -277,11 +270,15 @@ async fn serve_all(parts: Parts, image: ShardImage, unparks: Vec<Arc<Unpark>>) {
             }
         }
     }
+    let of_modules = Opened::new(parts.ports);
+    of_modules.follow(&doors, &ion);
+    let (behind, served) = (doors.clone(), ion.clone());
     let (put, bounded, micro) = (blobs.clone(), streams.clone(), mesh.micro.clone());
     let (seen, counted, of_shard) = (vitals.clone(), streams.clone(), store.clone());
     let beside = move || {
         seen.set_store(state_of(&of_shard));
         counted.count_messages();
+        of_modules.follow(&behind, &served);
     };
     watch(&parts.control, &doors, &metrics, beside, move |config| {
         bound_streams(&bounded, config);
@@ -315,6 +312,26 @@ async fn serve_all(parts: Parts, image: ShardImage, unparks: Vec<Arc<Unpark>>) {
     side_doors.gate.close();
     side_doors.cut.close();
     side_doors.gate.closed().await;
+}
+
+/// Has the modules served that were registered here before this start, at the ports that they asked for.
+async fn take_in_registered(chain: &Chain, modules: &Modules, ports: &Arc<Ports>) {
+    for (event, kept) in chain.registered_here() {
+        let module = Module::registered(&event, &kept);
+        if let Some(Err(taken)) = module.map(|module| modules.take_in(module)) {
+            tracing::warn!(event = &*event, ?taken, "a registered module is not served");
+            continue;
+        }
+        let listen: Vec<_> = kept.listen.iter().filter_map(|text| Listen::parse(text).ok()).collect();
+        if listen.is_empty() {
+            continue;
+        }
+        let (ports, of) = (ports.clone(), event.clone());
+        let opened = blocking::run(move || ports.open(&of, &listen)).await;
+        if let Err(error) = opened.unwrap_or_else(|error| Err(error.to_string())) {
+            tracing::error!(event = &*event, "a registered module is not served: {error}");
+        }
+    }
 }
 
 /// What `[[proxy]]` joins, in its order.
@@ -425,6 +442,18 @@ impl Doors {
 
     /// For requests.
     pub(super) fn open<H: Handler>(&self, socket: Socket, handler: Rc<H>) {
+        shard::spawn("accept", self.accept(socket, handler));
+    }
+
+    /// For requests, until `gone` is closed. Connections that were accepted by then go on.
+    pub(super) fn open_until<H: Handler>(&self, socket: Socket, handler: Rc<H>, gone: Gate) {
+        let accept = self.accept(socket, handler);
+        shard::spawn("accept", async move {
+            let _ = listener::unless_closing(&gone, accept).await;
+        });
+    }
+
+    fn accept<H: Handler>(&self, socket: Socket, handler: Rc<H>) -> impl Future<Output = ()> + use<H> {
         let (gate, metrics) = (self.gate.clone(), self.metrics.clone());
         let certificates = self.keyring.of(Dialect::VALUES[H::DIALECT.index()]);
         let service = Service::new(
@@ -437,7 +466,7 @@ impl Doors {
             metrics,
         );
         let serve = move |socket| server::serve(socket, service.clone(), handler.clone());
-        shard::spawn("accept", listener::accept(socket, self.door(H::DIALECT, 1), serve));
+        listener::accept(socket, self.door(H::DIALECT, 1), serve)
     }
 
     /// For connections that are joined to another descriptor.

@@ -10,7 +10,7 @@
 
 mod modules;
 
-pub use modules::Registrar;
+pub use modules::{ModulePorts, Registrar};
 
 use crate::config::Config;
 use crate::net::http::exchange::{Exchange, Framing, Gone};

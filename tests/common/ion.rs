@@ -1,6 +1,7 @@
 //! Modules of tests, and the shape of refusals.
 
-use super::http::{Answer, End, request};
+use super::daemon::Daemon;
+use super::http::{Answer, Conn, End, request};
 use super::loom::json_of;
 
 /// Two modules of one chain on the shared port: `parent` and `child`, with their names as secrets.
@@ -56,4 +57,14 @@ pub fn refused(answer: &Answer, status: u16) -> String {
     let message = json["message"].as_str().expect("a message").to_owned();
     assert!(!message.is_empty());
     message
+}
+
+/// A request to the admin listener.
+#[track_caller]
+pub fn admin(daemon: &Daemon, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    let fields: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let len = body.len();
+    let mut conn = Conn::open(daemon.admin());
+    conn.send(format!("{method} {path} HTTP/1.1\r\n{fields}Content-Length: {len}\r\n\r\n{body}"));
+    conn.answer_to(method)
 }

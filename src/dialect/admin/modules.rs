@@ -11,9 +11,10 @@
 //! Lives on: the connection's shard.
 
 use crate::codec::text::{hex, percent_decode};
-use crate::config::{Period, Secret};
+use crate::config::{Listen, Period, Secret, Wanted};
 use crate::net::http::exchange::{BodyStep, Exchange, Framing, Gone};
 use crate::net::http::{Method, RequestHead, Status};
+use crate::runtime::blocking;
 use crate::service::chain::{Chain, Identity, Module, Modules, Registration, Taken, digest_of};
 use serde::Deserialize;
 use serde_json::json;
@@ -28,17 +29,40 @@ pub const PATH: &str = "/ion/modules";
 const BODY_MAX: usize = 64 * 1024;
 const JSON: &str = "application/json";
 
+/// Where modules get ports of their own.
+pub trait ModulePorts: Send + Sync {
+    /// Has the module of `event` served at just these addresses, or says why not and changes nothing. Binds, and may
+    /// take its time: for a thread that may block.
+    fn open(&self, event: &str, listen: &[Listen]) -> Result<(), String>;
+
+    /// Where it is served now, with the port that the kernel chose.
+    fn addresses_of(&self, event: &str) -> Vec<String>;
+}
+
 /// What changes of modules go through.
 pub struct Registrar {
     chain: Rc<Chain>,
     modules: Arc<Modules>,
+    ports: Arc<dyn ModulePorts>,
     tokens: RefCell<Vec<Secret>>,
 }
 
 impl Registrar {
     /// Over the chains of this shard. All shards have the same `modules`.
-    pub fn new(chain: Rc<Chain>, modules: Arc<Modules>, tokens: &[Secret]) -> Self {
-        Registrar { chain, modules, tokens: RefCell::new(tokens.to_vec()) }
+    pub fn new(
+        chain: Rc<Chain>,
+        modules: Arc<Modules>,
+        ports: Arc<dyn ModulePorts>,
+        tokens: &[Secret],
+    ) -> Self {
+        Registrar { chain, modules, ports, tokens: RefCell::new(tokens.to_vec()) }
+    }
+
+    /// See [`ModulePorts::open`], from a shard.
+    async fn open_ports(&self, event: &str, listen: Vec<Listen>) -> Result<(), String> {
+        let (ports, event) = (self.ports.clone(), Box::<str>::from(event));
+        let opened = blocking::run(move || ports.open(&event, &listen)).await;
+        opened.unwrap_or_else(|error| Err(error.to_string()))
     }
 
     /// Asks for other tokens from the next request on.
@@ -58,6 +82,22 @@ struct Request {
     valid_event_types: Vec<Box<str>>,
     #[serde(default)]
     keep: Option<Box<str>>,
+    #[serde(default)]
+    listen: Addresses,
+}
+
+/// One address, a list of them, or nothing.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Addresses {
+    One(Box<str>),
+    All(Vec<Box<str>>),
+}
+
+impl Default for Addresses {
+    fn default() -> Self {
+        Addresses::All(Vec::new())
+    }
 }
 
 enum Refusal {
@@ -109,6 +149,9 @@ async fn answer(registrar: &Registrar, exchange: &mut Exchange) -> Result<(), Re
             match found {
                 Ok(true) => {
                     registrar.modules.take_out(&event);
+                    if let Err(error) = registrar.open_ports(&event, Vec::new()).await {
+                        tracing::error!(event, "a module that was taken out has its port still: {error}");
+                    }
                     exchange.begin(Status::NO_CONTENT, Framing::Empty).finish();
                     Ok(exchange.finish(&[]).await?)
                 }
@@ -128,7 +171,7 @@ async fn register(registrar: &Registrar, exchange: &mut Exchange, event: &str) -
         Err(error) => {
             let message = format!(
                 "a module is a JSON object with name, parent_event_id, correlation_id and secret, perhaps \
-                 valid_event_types and keep; wrong at line {}, column {}",
+                 valid_event_types, keep and listen; wrong at line {}, column {}",
                 error.line(),
                 error.column()
             );
@@ -147,12 +190,18 @@ async fn register(registrar: &Registrar, exchange: &mut Exchange, event: &str) -
         Some(Ok(keep)) => Some(Duration::from(keep).as_millis() as u64),
         Some(Err(error)) => return told(Status::BAD_REQUEST, format!("keep: {error}")),
     };
+    let listen = match request.listen {
+        Addresses::One(address) => vec![address],
+        Addresses::All(addresses) => addresses,
+    };
+    let wanted = addresses(&listen, registrar.tokens.borrow().is_empty())?;
     let kept = Registration {
         name: request.name,
         parent: request.parent_event_id,
         correlation: request.correlation_id,
         digest: hex(&digest_of(request.secret.as_bytes())).into(),
         event_types: request.valid_event_types,
+        listen,
         keep_ms,
         removed_ms: None,
     };
@@ -165,7 +214,13 @@ async fn register(registrar: &Registrar, exchange: &mut Exchange, event: &str) -
         return told(Status::CONFLICT, taken(why));
     }
     let is_known = registrar.modules.table().iter().any(|known| *known.identity.event == *event);
+    if let Err(error) = registrar.open_ports(event, wanted).await {
+        return told(Status::CONFLICT, error);
+    }
     if let Err(error) = registrar.chain.register(event, kept).await {
+        if !is_known {
+            drop(registrar.open_ports(event, Vec::new()).await);
+        }
         return told(Status::SERVICE_UNAVAILABLE, error.to_string());
     }
     if let Err(why) = registrar.modules.take_in(module) {
@@ -174,6 +229,26 @@ async fn register(registrar: &Registrar, exchange: &mut Exchange, event: &str) -
     let status = if is_known { Status::OK } else { Status::CREATED };
     exchange.begin(status, Framing::Empty).finish();
     Ok(exchange.finish(&[]).await?)
+}
+
+/// The most addresses that one module has.
+const ADDRESSES_MAX: usize = 8;
+
+/// What is asked for, in numbers: a name would have to be looked up. Who shows no token gets no more than loopback.
+fn addresses(texts: &[Box<str>], is_anyone: bool) -> Result<Vec<Listen>, Refusal> {
+    let accepted = match is_anyone {
+        true => "\"127.0.0.1:PORT\", or with admin.tokens another address of this host, or \"unix:/path\"",
+        false => "\"ADDRESS:PORT\" in numbers, or \"unix:/path\"",
+    };
+    if texts.len() > ADDRESSES_MAX {
+        return told(Status::BAD_REQUEST, format!("listen: a module has at most {ADDRESSES_MAX} addresses"));
+    }
+    let address = |text: &Box<str>| match Wanted::parse(text) {
+        Ok(Wanted::Known(Listen::Tcp(at))) if !is_anyone || at.ip().is_loopback() => Ok(Listen::Tcp(at)),
+        Ok(Wanted::Known(Listen::Unix(path))) if !is_anyone => Ok(Listen::Unix(path)),
+        _ => told(Status::BAD_REQUEST, format!("listen: {text:?} is not accepted; {accepted} is")),
+    };
+    texts.iter().map(address).collect()
 }
 
 async fn whole(exchange: &mut Exchange) -> Result<Vec<u8>, Refusal> {
@@ -206,6 +281,7 @@ fn list(registrar: &Registrar) -> String {
             "valid_event_types": module.event_types,
             "registered": module.is_registered,
             "own_port": module.has_port,
+            "listen": registrar.ports.addresses_of(&module.identity.event),
         })
     };
     json!({ "modules": table.iter().map(|module| one(module)).collect::<Vec<_>>() }).to_string() + "\n"

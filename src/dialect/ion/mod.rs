@@ -128,13 +128,13 @@ impl Ion {
         format!("{}{event}/", self.settings().location_prefix)
     }
 
-    async fn answer(&self, exchange: &mut Exchange, port: Option<&str>) -> Result<(), Halt> {
+    async fn answer(&self, exchange: &mut Exchange, port: &Port) -> Result<(), Halt> {
         let resource = Resource::of(exchange.head().path()).ok_or(Refusal::NotFound)?;
         let method = exchange.head().method();
         if !resource.allows(method) {
             return Err(Refusal::MethodNotAllowed(resource.allowed()).into());
         }
-        let module = auth::judge(&self.modules, port, exchange.head())?;
+        let module = auth::judge(&self.modules, port.of.borrow().as_deref(), exchange.head())?;
         let module: &Module = &module;
         if !matches!(method, Method::Put | Method::Post) {
             exchange.skip_body().await?;
@@ -161,13 +161,20 @@ impl Ion {
 pub struct Port {
     ion: Rc<Ion>,
     /// The event of the one module that this port is of; `None` for the one that modules share.
-    of: Option<Box<str>>,
+    of: RefCell<Option<Box<str>>>,
 }
 
 impl Port {
     /// A port of `ion` that modules share, or that one module has.
     pub fn new(ion: Rc<Ion>, of: Option<Box<str>>) -> Self {
-        Port { ion, of }
+        Port { ion, of: RefCell::new(of) }
+    }
+
+    /// Is the port of the module of `event` from the next request on.
+    pub fn belong_to(&self, event: &str) {
+        if self.of.borrow().as_deref() != Some(event) {
+            self.of.replace(Some(event.into()));
+        }
     }
 }
 
@@ -175,7 +182,7 @@ impl Handler for Port {
     const DIALECT: Dialect = Dialect::Ion;
 
     async fn handle(&self, exchange: &mut Exchange) -> Result<(), Gone> {
-        match self.ion.answer(exchange, self.of.as_deref()).await {
+        match self.ion.answer(exchange, self).await {
             Ok(()) => Ok(()),
             Err(Halt::Gone) => Err(Gone),
             Err(Halt::Refused(refusal)) => answer::refuse(exchange, &refusal).await,

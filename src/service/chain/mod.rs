@@ -21,6 +21,8 @@ mod message;
 mod modules;
 mod outbox;
 mod registry;
+#[cfg(test)]
+mod tests;
 mod topic;
 
 pub use commit::{Commit, CommitError, Committed, Key, RECORDS_MAX};

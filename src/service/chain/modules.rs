@@ -43,7 +43,7 @@ impl Module {
             name: kept.name.clone(),
             identity: kept.identity(event),
             digest: digest.try_into().ok()?,
-            has_port: false,
+            has_port: !kept.listen.is_empty(),
             event_types: kept.event_types.clone(),
             is_registered: true,
         })
@@ -149,6 +149,7 @@ impl Table {
             return Err(Taken::Event);
         }
         match self.by_secret.get(&module.digest) {
+            _ if module.has_port => Ok(()),
             Some(known) if known.identity.event != module.identity.event => Err(Taken::Secret),
             _ => Ok(()),
         }

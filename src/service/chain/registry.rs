@@ -37,6 +37,9 @@ pub struct Registration {
     pub digest: Box<str>,
     /// The only types of events that it may publish; empty for any.
     pub event_types: Vec<Box<str>>,
+    /// Addresses of its own; empty where it is served on the port that modules share.
+    #[serde(default)]
+    pub listen: Vec<Box<str>>,
     /// How long what it leaves is kept once it is taken out, in milliseconds; `None` for ever.
     pub keep_ms: Option<u64>,
     /// When it was taken out, in milliseconds since 1970.

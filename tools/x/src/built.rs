@@ -4,12 +4,12 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Stdio,
 };
 
 /// Builds the file `tests/TEST.rs` with a profile; the program that it became.
 pub fn test(root: &Path, profile: &str, test: &str) -> io::Result<PathBuf> {
-    let output = Command::new("cargo")
+    let output = crate::apart("cargo")
         .args(["test", "--profile", profile, "--test", test, "--no-run", "--message-format", "json"])
         .current_dir(root)
         .stdin(Stdio::null())

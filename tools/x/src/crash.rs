@@ -5,7 +5,7 @@
 use std::{
     io,
     path::Path,
-    process::{Command, Stdio},
+    process::Stdio,
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -124,7 +124,7 @@ impl Soak {
 fn kill_again_and_again(root: &Path, soak: &Soak, cycles: u64, seed: u64) -> io::Result<Record> {
     println!("{cycles} kills, seed {seed}");
     let started = Instant::now();
-    let output = Command::new("cargo")
+    let output = crate::apart("cargo")
         .args(soak.cargo())
         .arg(soak.filter)
         .env(soak.variable, cycles.to_string())

@@ -64,7 +64,7 @@ fn read(words: &[&str]) -> Result<Options, String> {
 }
 
 fn list(root: &Path) -> io::Result<Vec<String>> {
-    let output = Command::new("cargo").args(["+nightly", "fuzz", "list"]).current_dir(root).output()?;
+    let output = crate::apart("cargo").args(["+nightly", "fuzz", "list"]).current_dir(root).output()?;
     let targets: Vec<String> =
         String::from_utf8_lossy(&output.stdout).lines().map(|line| line.trim().to_owned()).collect();
     if targets.is_empty() { Err(io::Error::other("cargo-fuzz listed no target")) } else { Ok(targets) }

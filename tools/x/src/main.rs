@@ -93,12 +93,25 @@ fn run(words: &[&str]) -> Result<(), String> {
 }
 
 fn command(program: &str, words: &[&str]) -> Result<(), String> {
-    let status = Command::new(program).args(words).current_dir(root()).status();
+    let status = apart(program).args(words).current_dir(root()).status();
     match status {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(format!("`{program} {}` ended with {status}", words.join(" "))),
         Err(why) => Err(format!("`{program}` did not start: {why}")),
     }
+}
+
+/// A command that knows nothing of the package that cargo runs here. Build scripts look at what cargo says of itself:
+/// told of this package they would run again, and all that depends on them be built again, in turn with builds from a shell.
+fn apart(program: &str) -> Command {
+    let mut command = Command::new(program);
+    let of_cargo = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in env::vars_os() {
+        if name.to_str().is_some_and(of_cargo) {
+            command.env_remove(name);
+        }
+    }
+    command
 }
 
 fn root() -> PathBuf {

@@ -124,7 +124,7 @@ fn verbose_build(root: &Path) -> io::Result<Vec<u8>> {
     println!("building once more, verbosely, for its log");
     fs::create_dir_all(kept.parent().expect("it lies in a folder"))?;
     let elsewhere = root.join("target/perf/verbose-build");
-    let output = Command::new("cargo")
+    let output = crate::apart("cargo")
         .args(["check", "-vv", "--all-targets", "--target-dir"])
         .arg(&elsewhere)
         .current_dir(root)
