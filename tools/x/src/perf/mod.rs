@@ -100,6 +100,11 @@ const SCENARIOS: &[Scenario] = &[
         run: Run::Paired("Reading long streams, each as it comes", paired::read::host),
     },
     Scenario {
+        name: "modules",
+        about: "blobs of 1 KiB read and written through ion, against vblob and loom in the same daemon",
+        run: Run::Paired("Blobs of modules", paired::modules::blobs),
+    },
+    Scenario {
         name: "joined",
         about: "bytes through [[proxy]] on 1, 4 and 16 connections, against HAProxy (splice), nginx stream and socat",
         run: Run::Paired("Joined sockets, bulk", paired::joined::bulk),

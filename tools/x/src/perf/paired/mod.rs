@@ -16,6 +16,7 @@ mod ceilings;
 pub mod cold;
 mod gale;
 pub mod joined;
+pub mod modules;
 pub mod peer;
 pub mod read;
 pub mod small;
@@ -355,6 +356,11 @@ impl<'a> Side<'a> {
     /// Our daemon under gale.
     pub fn pond(daemon: &Daemon, words: String) -> Self {
         Self { name: "millpond".into(), pids: vec![daemon.pid()], load: Load::Gale(words) }
+    }
+
+    /// One of the doors of our daemon under gale, where doors are compared.
+    pub fn door(daemon: &Daemon, name: &str, words: String) -> Self {
+        Self { name: name.into(), ..Self::pond(daemon, words) }
     }
 
     /// A peer under gale.
