@@ -243,12 +243,12 @@ fn addresses(texts: &[Box<str>], is_anyone: bool) -> Result<Vec<Listen>, Refusal
     if texts.len() > ADDRESSES_MAX {
         return told(Status::BAD_REQUEST, format!("listen: a module has at most {ADDRESSES_MAX} addresses"));
     }
-    let address = |text: &Box<str>| match Wanted::parse(text) {
+    let address = |text: &str| match Wanted::parse(text) {
         Ok(Wanted::Known(Listen::Tcp(at))) if !is_anyone || at.ip().is_loopback() => Ok(Listen::Tcp(at)),
         Ok(Wanted::Known(Listen::Unix(path))) if !is_anyone => Ok(Listen::Unix(path)),
         _ => told(Status::BAD_REQUEST, format!("listen: {text:?} is not accepted; {accepted} is")),
     };
-    texts.iter().map(address).collect()
+    texts.iter().map(|text| address(text)).collect()
 }
 
 async fn whole(exchange: &mut Exchange) -> Result<Vec<u8>, Refusal> {
