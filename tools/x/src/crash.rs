@@ -1,4 +1,4 @@
-//! `cargo x soak crash`, `soak blobs`, `soak ion` and `soak output`: a crash test over a release daemon, for as many kills as told, and its record.
+//! `cargo x soak crash`, `soak blobs`, `soak ion` and `soak output`: a crash test over an optimised daemon with all its assertions, for as many kills as told, and its record.
 //!
 //! Invariant: what is recorded is what the test printed; whether it passed is its exit code.
 
@@ -117,7 +117,7 @@ impl Soak {
     /// How its tests are built and run.
     fn cargo(&self) -> Vec<&'static str> {
         let tests = self.tests.iter().flat_map(|test| ["--test", test]);
-        ["test", "--release"].into_iter().chain(tests).collect()
+        ["test", "--profile", "soak"].into_iter().chain(tests).collect()
     }
 }
 
