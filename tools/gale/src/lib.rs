@@ -6,6 +6,7 @@
 //! which they are measured and looks at the books of the servers; [`report`] tells what came of it. Nothing here is
 //! part of the daemon, and nothing of the daemon is part of this: it measures and checks from outside.
 
+pub mod base64;
 pub mod chance;
 pub mod cli;
 pub mod clock;
@@ -26,4 +27,6 @@ pub mod stamp;
 pub mod stream;
 pub mod tally;
 pub mod tcp;
+pub mod topic;
 pub mod units;
+pub mod ws;

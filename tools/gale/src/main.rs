@@ -10,7 +10,7 @@ use gale::{
     report::Report,
     serve::{self, raw},
     stamp::Stamps,
-    stream, tcp,
+    stream, tcp, topic,
 };
 
 fn main() -> ExitCode {
@@ -23,6 +23,9 @@ fn main() -> ExitCode {
         }
         Command::Stream(StreamCommand::Tail { load, args }) => {
             measure(&load, args.plan(&load), |plan| stream::tail::run(&load, &args, plan))
+        }
+        Command::Topic { load, args } => {
+            measure(&load, args.plan(&load), |plan| topic::run(&load, &args, plan))
         }
         Command::Tcp(TcpCommand::Ping { load, args }) => {
             measure(&load, args.plan(&load), |plan| tcp::ping(&load, &args, plan))

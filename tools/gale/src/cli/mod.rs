@@ -5,6 +5,7 @@
 pub mod http;
 pub mod peers;
 pub mod stream;
+pub mod topic;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -14,6 +15,7 @@ use crate::{clock, run::Window, units};
 pub use http::HttpArgs;
 pub use peers::{NatsCommand, Nothing, RedisCommand, TcpCommand};
 pub use stream::{AppendArgs, TailArgs};
+pub use topic::TopicArgs;
 
 /// Load for servers, and what they make of it.
 #[derive(Debug, Parser)]
@@ -39,6 +41,15 @@ pub enum Command {
     /// Records in streams
     #[command(subcommand)]
     Stream(StreamCommand),
+    /// Records through topics, to websockets
+    Topic {
+        /// The measurement.
+        #[command(flatten)]
+        load: Load,
+        /// Producers and readers.
+        #[command(flatten)]
+        args: TopicArgs,
+    },
     /// Bytes on sockets
     #[command(subcommand)]
     Tcp(TcpCommand),

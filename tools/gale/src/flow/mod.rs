@@ -8,6 +8,7 @@
 //! Invariant: when a lane is done, every record of every producer was acknowledged and seen by every reader, or there
 //! is a fault that says what is missing.
 
+pub mod ahead;
 pub mod producer;
 pub mod reader;
 pub mod watch;
@@ -34,6 +35,7 @@ use crate::{
     stamp::{Stamp, Stamps},
     tally::{Kind, Tally},
 };
+use ahead::Ahead;
 use producer::{Phase, Producer};
 use reader::Reader;
 use watch::Watcher;
@@ -104,6 +106,8 @@ pub struct Flow {
     stamps: Arc<Stamps>,
     totals: Arc<Totals>,
     counts: Counts,
+    /// By stream, where producers keep to the pace of their readers.
+    ahead: Vec<Ahead>,
     poll: Poll,
     buffer: Vec<u8>,
     say: Vec<u8>,
@@ -148,6 +152,7 @@ impl Flow {
             stamps: parts.stamps,
             totals: parts.totals,
             counts: parts.counts,
+            ahead: Vec::new(),
             poll,
             buffer: vec![0; RECEIVE],
             say: Vec::new(),
@@ -166,6 +171,16 @@ impl Flow {
         })
     }
 
+    /// The same, with producers that are at most so many records ahead of the slowest reader of their stream. All
+    /// producers and readers are of this lane.
+    pub fn with_window(mut self, size: u64) -> Self {
+        let mut readers = vec![0; self.totals.count()];
+        self.readers.iter().for_each(|reader| readers[reader.task.stream] += 1);
+        self.ahead = readers.into_iter().map(|readers| Ahead::new(size, readers)).collect();
+        self.producers.iter_mut().for_each(|producer| producer.allowed = size);
+        self
+    }
+
     fn turn(&mut self, ready: &mut Vec<Ready>, notes: &Notes) -> io::Result<bool> {
         self.poll.wait(self.wait_at_most(), ready)?;
         for ready in ready.iter() {
@@ -174,6 +189,7 @@ impl Flow {
         self.now = clock::now();
         self.open();
         self.make_what_is_due();
+        self.make_what_readers_wait_for();
         self.ask_what_is_durable();
         self.look_for_ends();
         let is_late = self.now >= self.patience_ends();
@@ -282,6 +298,10 @@ impl Flow {
                 return self.producer_failed(at, wrong);
             }
         }
+        if self.producers[at].phase == Phase::Acknowledged {
+            return self.acknowledged(at, now);
+        }
+        let producer = &self.producers[at];
         // One without a rate is told whenever there is room for its next group.
         let wants_room = producer.wants_room() || producer.makes_at_will();
         let wanted = if wants_room { Interest::ReadWrite } else { Interest::Read };
@@ -306,6 +326,22 @@ impl Flow {
         }
     }
 
+    fn make_what_readers_wait_for(&mut self) {
+        if self.ahead.is_empty() {
+            return;
+        }
+        for at in 0..self.producers.len() {
+            let producer = &mut self.producers[at];
+            let allowed = self.ahead[producer.task.number as usize].allowed();
+            if allowed > producer.allowed {
+                producer.allowed = allowed;
+                if producer.makes_at_will() {
+                    self.produce(at, self.now);
+                }
+            }
+        }
+    }
+
     /// Takes what the server says to a producer.
     fn answer(&mut self, at: usize) {
         let producer = &mut self.producers[at];
@@ -316,20 +352,23 @@ impl Flow {
         let now = clock::now();
         self.moved = now;
         match len.and_then(|len| producer.hear(&self.buffer[..len])) {
-            Ok(()) if producer.phase == Phase::Acknowledged => {
-                self.durable(at, u64::MAX, now);
-                let producer = &self.producers[at];
-                if self.counts == Counts::Acknowledged {
-                    self.tally.operations += producer.counted;
-                    self.tally.payload += producer.counted * self.stamps.size() as u64;
-                }
-                self.done(at);
-            }
+            Ok(()) if producer.phase == Phase::Acknowledged => self.acknowledged(at, now),
             // It may have something to say.
             Ok(()) if producer.wants_room() => self.produce(at, now),
             Ok(()) => {}
             Err(wrong) => self.producer_failed(at, wrong),
         }
+    }
+
+    /// All records of a producer are with the server.
+    fn acknowledged(&mut self, at: usize, now: u64) {
+        self.durable(at, u64::MAX, now);
+        let producer = &self.producers[at];
+        if self.counts == Counts::Acknowledged {
+            self.tally.operations += producer.counted;
+            self.tally.payload += producer.counted * self.stamps.size() as u64;
+        }
+        self.done(at);
     }
 
     fn producer_failed(&mut self, at: usize, (kind, why): Wrong) {
@@ -397,7 +436,11 @@ impl Flow {
             *operations += u64::from(counts);
             *payload += if counts { size } else { 0 };
         };
+        let before = reader.next;
         let heard = reader.hear(input, &self.stamps, faults, &mut self.say, &mut see);
+        if let Some(ahead) = self.ahead.get_mut(reader.task.stream) {
+            ahead.got(before..reader.next);
+        }
         if is_open && self.closed_at.is_none() {
             self.tally.bytes_in += input.len() as u64;
         }

@@ -63,6 +63,8 @@ pub struct Producer {
     counted_from: u64,
     /// How many of them count.
     pub counted: u64,
+    /// How many records it may have made; only one without a schedule asks.
+    pub allowed: u64,
     /// Where it stands.
     pub phase: Phase,
     /// What it wrote and nobody has called durable: the offset behind it, and when its first record was due.
@@ -97,6 +99,7 @@ impl Producer {
             made: 0,
             counted_from: 0,
             counted: 0,
+            allowed: u64::MAX,
             phase: Phase::Making,
             marks: VecDeque::new(),
             schedule: None,
@@ -126,7 +129,12 @@ impl Producer {
 
     /// Whether it makes records as soon as there is room for them.
     pub fn makes_at_will(&self) -> bool {
-        self.phase == Phase::Making && self.schedule.is_none() && !self.waits()
+        self.phase == Phase::Making && self.schedule.is_none() && !self.waits() && self.has_room()
+    }
+
+    /// Whether the next group is not too far ahead of its readers.
+    fn has_room(&self) -> bool {
+        self.allowed - self.made >= self.task.group as u64
     }
 
     /// Whether it waits for what it wrote to become durable.
@@ -143,7 +151,8 @@ impl Producer {
         match &mut self.schedule {
             Some(schedule) => self.due.extend(std::iter::from_fn(|| schedule.take(until))),
             None => {
-                if self.backlog() == 0 && !self.waits() && self.due.is_empty() && until == now {
+                let is_free = self.backlog() == 0 && !self.waits() && self.has_room();
+                if is_free && self.due.is_empty() && until == now {
                     self.due.extend(std::iter::repeat_n(now, self.task.group));
                 }
             }
@@ -212,9 +221,13 @@ impl Producer {
         if self.backlog() == 0 {
             self.out.clear();
             self.sent = 0;
-            if self.end.take() == Some(Finish::Shutdown) {
-                shutdown(&self.task.socket, Shutdown::Write)
-                    .map_err(|why| (Kind::Closed, why.to_string()))?;
+            match self.end.take() {
+                Some(Finish::Shutdown) => {
+                    shutdown(&self.task.socket, Shutdown::Write)
+                        .map_err(|why| (Kind::Closed, why.to_string()))?;
+                }
+                Some(Finish::Settled) => self.phase = Phase::Acknowledged,
+                Some(Finish::Said) | None => {}
             }
         } else if self.sent > BACKLOG_MAX {
             self.out.drain(..self.sent);

@@ -41,6 +41,8 @@ pub enum Finish {
     Said,
     /// It ends its half of the connection.
     Shutdown,
+    /// It need not: all that it sent is acknowledged already.
+    Settled,
 }
 
 /// How records come from a server.

@@ -63,8 +63,7 @@ impl Plan {
         rate: Option<u64>,
         group: usize,
     ) -> Result<producer::Task, String> {
-        let wire =
-            Box::new(Up { head: format!("PUB {} {}\r\n", subject(number), self.stamps.size()).into_bytes() });
+        let wire = Box::new(Up::new(&subject(number), self.stamps.size()));
         Ok(producer::Task {
             number: number as u32,
             socket: Greeted::new(&self.target, &[])?.socket()?,
@@ -145,9 +144,17 @@ pub fn publish(load: &Load, args: &PublishArgs, plan: &Plan) -> Result<Report, S
     Ok(report)
 }
 
-struct Up {
+/// A producer.
+pub struct Up {
     /// What comes before every record.
     head: Vec<u8>,
+}
+
+impl Up {
+    /// Of records of `size` bytes.
+    pub fn new(subject: &str, size: usize) -> Self {
+        Self { head: format!("PUB {subject} {size}\r\n").into_bytes() }
+    }
 }
 
 impl Upstream for Up {
@@ -182,9 +189,9 @@ impl Upstream for Up {
     }
 }
 
-/// What is left of a message.
+/// A reader: what is left of a message.
 #[derive(Default)]
-struct Down {
+pub struct Down {
     content: usize,
     line_end: usize,
 }

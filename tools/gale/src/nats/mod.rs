@@ -17,9 +17,14 @@ use crate::{
 
 /// A line of the server.
 #[derive(PartialEq, Eq, Debug)]
-enum Line<'a> {
+pub enum Line<'a> {
     /// A message with so many bytes follows, and a line end.
-    Message { subject: &'a str, len: usize },
+    Message {
+        /// Where it was published.
+        subject: &'a str,
+        /// How many bytes.
+        len: usize,
+    },
     /// It wants to hear from us.
     Ping,
     /// It has done everything before our `PING`.
@@ -31,7 +36,7 @@ enum Line<'a> {
 }
 
 /// The line at the beginning of `input`, if it is all there, and its length.
-fn line(input: &[u8]) -> Result<Option<(Line<'_>, usize)>, (Kind, String)> {
+pub fn line(input: &[u8]) -> Result<Option<(Line<'_>, usize)>, (Kind, String)> {
     const LINE_MAX: usize = 64 << 10;
     let malformed = |line: &[u8]| (Kind::Malformed, format!("a line \"{}\"", line.escape_ascii()));
     let Some(end) = input.iter().position(|byte| *byte == b'\n') else {
@@ -55,6 +60,9 @@ fn line(input: &[u8]) -> Result<Option<(Line<'_>, usize)>, (Kind, String)> {
     Ok(Some((line, end + 1)))
 }
 
+/// How we introduce ourselves.
+pub const CONNECT: &str = "CONNECT {\"verbose\":false,\"pedantic\":false,\"name\":\"gale\"}\r\n";
+
 /// A connection that has introduced itself.
 struct Greeted {
     stream: TcpStream,
@@ -72,7 +80,7 @@ impl Greeted {
         if !info.starts_with("INFO ") {
             return Err(format!("no NATS server: it begins with {info:?}"));
         }
-        let mut words = String::from("CONNECT {\"verbose\":false,\"pedantic\":false,\"name\":\"gale\"}\r\n");
+        let mut words = String::from(CONNECT);
         for (number, subject) in subjects.iter().enumerate() {
             words += &format!("SUB {subject} {}\r\n", number + 1);
         }

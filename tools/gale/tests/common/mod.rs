@@ -7,6 +7,7 @@
 
 pub mod loom;
 pub mod nats;
+pub mod topics;
 
 use std::{
     io::{BufRead, BufReader, Read, Write},

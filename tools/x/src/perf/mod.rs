@@ -85,6 +85,11 @@ const SCENARIOS: &[Scenario] = &[
         run: Run::Paired("Many readers of one stream", paired::tail::fan_out),
     },
     Scenario {
+        name: "topics",
+        about: "one topic to 1,000 websockets, against Nchan (nginx) and NATS through websockets",
+        run: Run::Paired("Many websockets on one topic", paired::topics::fan_out),
+    },
+    Scenario {
         name: "read-short",
         about: "complete streams of 1 KiB and 64 KiB, against nginx and static files",
         run: Run::Paired("Reading short streams", paired::read::short),

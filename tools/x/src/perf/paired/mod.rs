@@ -21,6 +21,7 @@ pub mod peer;
 pub mod read;
 pub mod small;
 pub mod tail;
+pub mod topics;
 
 use std::{
     fs, io,

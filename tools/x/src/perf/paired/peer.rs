@@ -130,6 +130,31 @@ pub fn nats(bench: &Bench<'_>, folder: &Path) -> io::Result<Peer> {
     Peer::start(&mut command, "nats-server", vec![address])
 }
 
+/// A NATS server that takes websockets at its address.
+pub fn nats_websockets(bench: &Bench<'_>, folder: &Path) -> io::Result<Peer> {
+    let (address, plain) = (free_address()?, free_address()?);
+    let (_, port) = plain.rsplit_once(':').expect("a port");
+    let text =
+        fs::read_to_string(bench.peer_file("nats-websocket.conf"))?.replace("127.0.0.1:18080", &address);
+    let file = folder.join("nats-websocket.conf");
+    fs::write(&file, text)?;
+    let mut command = Command::new("nats-server");
+    command.arg("-c").arg(&file).args(["-p", port]);
+    command.env("GOMAXPROCS", "1").stderr(Stdio::null());
+    Peer::start(&mut command, "nats-server", vec![address])
+}
+
+/// nginx with Nchan.
+pub fn nchan(bench: &Bench<'_>, folder: &Path) -> io::Result<Peer> {
+    let address = free_address()?;
+    let text = fs::read_to_string(bench.peer_file("nginx-nchan.conf"))?.replace("127.0.0.1:18080", &address);
+    let file = folder.join("nginx-nchan.conf");
+    fs::write(&file, text)?;
+    let mut command = Command::new("nginx");
+    command.arg("-p").arg(folder).arg("-c").arg(&file).stderr(Stdio::null());
+    with_worker(Peer::start(&mut command, "nginx libnginx-mod-nchan", vec![address])?)
+}
+
 /// A proxy of this name that joins its address to `backend`.
 pub fn proxy(bench: &Bench<'_>, name: &str, folder: &Path, backend: &str) -> io::Result<Peer> {
     let address = free_address()?;
