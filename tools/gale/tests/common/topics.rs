@@ -14,9 +14,12 @@ use std::{
 use tungstenite::{
     Message, WebSocket,
     handshake::server::{Request, Response},
-    protocol::frame::{
-        Frame,
-        coding::{Data, OpCode},
+    protocol::{
+        Role,
+        frame::{
+            Frame,
+            coding::{Data, OpCode},
+        },
     },
 };
 
@@ -114,40 +117,46 @@ fn publish(mut stream: TcpStream, tell: &SyncSender<Tell>) -> Option<()> {
     }
 }
 
-/// Takes a subscriber, or whoever speaks NATS.
+/// Takes a subscriber, or whoever speaks NATS. A subscriber is known before it hears that it is one.
 fn listen(stream: TcpStream, tongue: Tongue, tell: &SyncSender<Tell>) -> Option<()> {
-    let mut path = String::new();
+    let told = stream.try_clone().ok()?;
+    let subscribe = |topic: String, stream: TcpStream| {
+        let socket = WebSocket::from_raw_socket(stream, Role::Server, None);
+        tell.send(Tell::Subscribe(topic, Box::new(socket))).ok()
+    };
     #[allow(clippy::result_large_err, reason = "it is tungstenite's")]
     let note = |request: &Request, response: Response| {
-        path = request.uri().to_string();
+        if tongue != Tongue::Nats {
+            _ = told.try_clone().ok().and_then(|told| subscribe(topic_of(&request.uri().to_string()), told));
+        }
         Ok(response)
     };
     let mut socket = tungstenite::accept_hdr(stream, note).ok()?;
     if tongue != Tongue::Nats {
-        return tell.send(Tell::Subscribe(topic_of(&path), Box::new(socket))).ok();
+        return Some(());
     }
     socket.send(Message::binary(b"INFO {\"server_id\":\"test\"}\r\n".to_vec())).ok()?;
-    let (mut held, mut subscribed) = (Vec::new(), None);
+    let mut held = Vec::new();
     loop {
         held.extend_from_slice(&socket.read().ok()?.into_data());
         while let Some(end) = held.iter().position(|byte| *byte == b'\n') {
             let line = String::from_utf8_lossy(&held[..end]).into_owned();
             let mut used = end + 1;
             match line.split_whitespace().collect::<Vec<_>>()[..] {
-                ["SUB", subject, _] => subscribed = Some(subject.to_owned()),
+                ["SUB", subject, _] => subscribe(subject.to_owned(), told.try_clone().ok()?)?,
                 ["PUB", subject, len] => {
                     let len: usize = len.parse().ok()?;
                     let Some(content) = held.get(used..used + len) else { break };
                     tell.send(Tell::Publish(subject.into(), content.to_vec())).ok()?;
                     used += len + 2;
                 }
-                ["PING"] => socket.send(Message::binary(b"PONG\r\n".to_vec())).ok()?,
+                ["PING"] => {
+                    // Nobody else writes to it before this is said: what is published comes later.
+                    socket.send(Message::binary(b"PONG\r\n".to_vec())).ok()?;
+                }
                 _ => {}
             }
             held.drain(..used.min(held.len()));
-        }
-        if let Some(topic) = subscribed.take() {
-            return tell.send(Tell::Subscribe(topic, Box::new(socket))).ok();
         }
     }
 }
