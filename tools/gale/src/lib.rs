@@ -7,6 +7,7 @@
 //! part of the daemon, and nothing of the daemon is part of this: it measures and checks from outside.
 
 pub mod base64;
+pub mod blob;
 pub mod chance;
 pub mod cli;
 pub mod clock;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use gale::{
+    blob,
     cli::{Args, Command, Load, NatsCommand, Nothing, RedisCommand, StreamCommand, TcpCommand},
     http, nats, redis,
     report::Report,
@@ -17,6 +18,9 @@ fn main() -> ExitCode {
     match Args::parse().command {
         Command::Http { load, args } => {
             measure(&load, args.plan(&load), |plan| http::run(&load, &args, plan))
+        }
+        Command::Blob { load, args } => {
+            measure(&load, args.plan(&load), |plan| blob::run(&load, &args, plan))
         }
         Command::Stream(StreamCommand::Append { load, args }) => {
             measure(&load, args.plan(&load), |plan| stream::append::run(&load, &args, plan))

@@ -42,9 +42,13 @@ pub trait Protocol {
     fn ask(&mut self, link: &mut Self::Link, out: &mut Vec<u8>);
 
     /// A body too large to copy, which follows what [`Protocol::ask`] put out.
-    fn body(&self) -> &[u8] {
+    fn body(&self, _link: &Self::Link) -> &[u8] {
         &[]
     }
+
+    /// Puts the next request of an operation that takes several at the end of `out`; called when [`Heard::goes_on`]
+    /// says so, and never for one that is answered by one answer.
+    fn go_on(&mut self, _link: &mut Self::Link, _out: &mut Vec<u8>) {}
 
     /// Takes what came. What it does not use must be given again, with more behind it.
     fn hear(&mut self, link: &mut Self::Link, input: &[u8], faults: &mut Faults) -> Heard;
@@ -74,7 +78,9 @@ pub struct Heard {
     pub answers: u32,
     /// Bytes of content in them, and those in requests that they answer, unless that is a [`Protocol::body`].
     pub payload: u64,
-    /// Whether this connection can go on.
+    /// Whether the oldest request was answered in part and another one is to follow.
+    pub goes_on: bool,
+    /// Whether this connection can not go on.
     pub over: bool,
 }
 
@@ -331,7 +337,7 @@ impl<P: Protocol> Rpc<P> {
 
     fn has_room(&self, at: usize) -> bool {
         let conn = &self.conns[at];
-        let is_sent = self.protocol.body().is_empty() || conn.out.is_empty();
+        let is_sent = self.protocol.body(&conn.link).is_empty() || conn.out.is_empty();
         conn.socket.is_some() && conn.under_way < self.pattern.depth && is_sent
     }
 
@@ -369,7 +375,7 @@ impl<P: Protocol> Rpc<P> {
     fn flush(&mut self, at: usize) {
         let conn = &mut self.conns[at];
         let Some(socket) = conn.socket.as_ref().filter(|_| !conn.out.is_empty()) else { return };
-        let body = self.protocol.body();
+        let body = self.protocol.body(&conn.link);
         let sent = match conn.out.send(socket, body) {
             Ok(sent) => sent,
             Err(Errno::AGAIN | Errno::INTR) => Sent::default(),
@@ -422,9 +428,26 @@ impl<P: Protocol> Rpc<P> {
         self.count(at, len, heard, now);
         if heard.over {
             self.reconnect(at, now);
+        } else if heard.goes_on {
+            self.go_on(at, now);
         } else if heard.answers > 0 {
             self.answered.push(at);
         }
+    }
+
+    /// Sends the next request of the operation that is under way.
+    fn go_on(&mut self, at: usize, now: u64) {
+        self.last_answer = now;
+        let conn = &mut self.conns[at];
+        if conn.out.is_empty() {
+            self.protocol.go_on(&mut conn.link, &mut conn.out.bytes);
+            return self.flush(at);
+        }
+        let number = conn.number;
+        self.tally
+            .faults
+            .note(Kind::Surplus, || format!("connection {number}: an answer before all was sent"));
+        self.reconnect(at, now);
     }
 
     fn count(&mut self, at: usize, received: usize, heard: Heard, now: u64) {

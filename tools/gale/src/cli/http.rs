@@ -101,6 +101,17 @@ pub enum Method {
     Delete,
 }
 
+impl KeyOrder {
+    /// As it is written on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            KeyOrder::Uniform => "uniform",
+            KeyOrder::Zipf => "zipf",
+            KeyOrder::Sequence => "in sequence",
+        }
+    }
+}
+
 impl Method {
     fn text(self) -> &'static str {
         match self {

@@ -2,6 +2,7 @@
 //!
 //! Invariant: what contradicts itself is refused before anything is sent, with the words that would be accepted.
 
+pub mod blob;
 pub mod http;
 pub mod peers;
 pub mod stream;
@@ -12,6 +13,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Parser, Subcommand};
 
 use crate::{clock, run::Window, units};
+pub use blob::BlobArgs;
 pub use http::HttpArgs;
 pub use peers::{NatsCommand, Nothing, RedisCommand, TcpCommand};
 pub use stream::{AppendArgs, TailArgs};
@@ -37,6 +39,15 @@ pub enum Command {
         /// The requests.
         #[command(flatten)]
         args: Box<HttpArgs>,
+    },
+    /// Reads and writes of blobs over many keys
+    Blob {
+        /// The measurement.
+        #[command(flatten)]
+        load: Load,
+        /// What is read and written.
+        #[command(flatten)]
+        args: Box<BlobArgs>,
     },
     /// Records in streams
     #[command(subcommand)]

@@ -192,7 +192,7 @@ impl Protocol for Http {
         self.requests.next(out);
     }
 
-    fn body(&self) -> &[u8] {
+    fn body(&self, _link: &Link) -> &[u8] {
         &self.requests.body_apart
     }
 

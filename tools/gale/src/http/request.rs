@@ -9,7 +9,7 @@ use crate::chance::{Chance, Zipf};
 /// Where a key goes.
 pub const KEY: &str = "{key}";
 /// Bodies up to this are copied behind their heads, so that many requests go out in one write.
-const COPIED_MAX: usize = 16 << 10;
+pub const COPIED_MAX: usize = 16 << 10;
 /// Seeds the body apart from the keys.
 const BODY: u64 = u64::MAX;
 
@@ -42,7 +42,8 @@ pub enum Keys {
 }
 
 impl Keys {
-    fn next(&mut self) -> u64 {
+    /// The next one.
+    pub fn choose(&mut self) -> u64 {
         match self {
             Keys::One => 0,
             Keys::Uniform(keys, chance) => chance.below(*keys),
@@ -53,6 +54,16 @@ impl Keys {
                 key
             }
         }
+    }
+
+    /// The share of one thread.
+    pub fn lane(mut self, seed: u64, lane: usize, lanes: usize) -> Self {
+        match &mut self {
+            Keys::One => {}
+            Keys::Uniform(_, chance) | Keys::Zipf(_, _, chance) => *chance = Chance::new(seed, lane as u64),
+            Keys::Sequence(_, next, step) => (*next, *step) = (lane as u64, lanes as u64),
+        }
+        self
     }
 
     fn describe(&self) -> String {
@@ -86,11 +97,7 @@ impl Requests {
 
     /// The share of one thread.
     pub fn lane(mut self, seed: u64, lane: usize, lanes: usize) -> Self {
-        match &mut self.keys {
-            Keys::One => {}
-            Keys::Uniform(_, chance) | Keys::Zipf(_, _, chance) => *chance = Chance::new(seed, lane as u64),
-            Keys::Sequence(_, next, step) => (*next, *step) = (lane as u64, lanes as u64),
-        }
+        self.keys = self.keys.lane(seed, lane, lanes);
         self
     }
 
@@ -102,7 +109,7 @@ impl Requests {
             return;
         }
         let mut digits = [0; 20];
-        let key = decimal(self.keys.next(), &mut digits);
+        let key = decimal(self.keys.choose(), &mut digits);
         for piece in rest {
             out.extend_from_slice(key);
             out.extend_from_slice(piece);

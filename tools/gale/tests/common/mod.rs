@@ -7,6 +7,7 @@
 
 pub mod loom;
 pub mod nats;
+pub mod store;
 pub mod topics;
 
 use std::{

@@ -110,6 +110,16 @@ const SCENARIOS: &[Scenario] = &[
         run: Run::Paired("Blobs of modules", paired::modules::blobs),
     },
     Scenario {
+        name: "blob-get",
+        about: "files of 1 KiB to 1 GiB through vblob over many keys, against nginx and static files",
+        run: Run::Paired("Reading files", paired::blob::get),
+    },
+    Scenario {
+        name: "blob-put",
+        about: "files of 1 KiB, 64 KiB and 64 MiB replaced through vblob, against nginx's DAV module",
+        run: Run::Paired("Writing files", paired::blob::put),
+    },
+    Scenario {
         name: "joined",
         about: "bytes through [[proxy]] on 1, 4 and 16 connections, against HAProxy (splice), nginx stream and socat",
         run: Run::Paired("Joined sockets, bulk", paired::joined::bulk),

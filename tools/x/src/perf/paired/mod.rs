@@ -11,6 +11,7 @@
 //! thrown away whole and measured again, and says so if that did not help.
 
 pub mod append;
+pub mod blob;
 pub mod called;
 mod ceilings;
 pub mod cold;

@@ -144,6 +144,17 @@ pub fn nats_websockets(bench: &Bench<'_>, folder: &Path) -> io::Result<Peer> {
     Peer::start(&mut command, "nats-server", vec![address])
 }
 
+/// nginx that takes files below `www` in `folder`.
+pub fn nginx_dav(bench: &Bench<'_>, folder: &Path) -> io::Result<Peer> {
+    let address = free_address()?;
+    let text = fs::read_to_string(bench.peer_file("nginx-dav.conf"))?.replace("127.0.0.1:18080", &address);
+    let file = folder.join("nginx-dav.conf");
+    fs::write(&file, text)?;
+    let mut command = Command::new("nginx");
+    command.arg("-p").arg(folder).arg("-c").arg(&file).stderr(Stdio::null());
+    with_worker(Peer::start(&mut command, "nginx", vec![address])?)
+}
+
 /// nginx with Nchan.
 pub fn nchan(bench: &Bench<'_>, folder: &Path) -> io::Result<Peer> {
     let address = free_address()?;
