@@ -111,7 +111,9 @@ pub async fn read(ion: &Ion, exchange: &mut Exchange, event: &str) -> Result<(),
     let is_plain = conditions.is_empty() && head.method() == Method::Get && head.header("range").is_none();
     let (blob, ahead) = ion.driver.file_read(&name, !is_plain).await?.ok_or_else(|| no_blob(&name))?;
     let there = Standing { etag: &blob.properties.etag, modified_ms: blob.created_ms };
-    match conditions.judge(Some(there), true, shard::current().wall().unix_seconds()) {
+    // Without conditions nobody looks at the clock.
+    let judge = || conditions.judge(Some(there), true, shard::current().wall().unix_seconds());
+    match if conditions.is_empty() { Verdict::Proceed } else { judge() } {
         Verdict::Proceed => {}
         Verdict::Failed => return Err(Refusal::Precondition.into()),
         Verdict::NotModified => {

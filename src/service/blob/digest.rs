@@ -19,7 +19,9 @@ const INLINE_MAX: usize = 64 << 10;
 /// A worker gets no less than this unless it is the end.
 const PIECE_MIN: usize = 256 << 10;
 /// With this much waiting, [`Digests::ready`] waits.
-const WAITING_MAX: usize = 1 << 20;
+const WAITING_MAX: usize = 512 << 10;
+/// The room of what waits, which is never enlarged: doubled as it fills, it would have twice what is needed.
+const ROOM: usize = WAITING_MAX + (256 << 10);
 
 /// What can be computed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -75,6 +77,10 @@ impl Digests {
         if self.taken <= INLINE_MAX {
             state.hashes.as_mut().expect("no worker was asked").update(bytes);
             return;
+        }
+        let (len, room) = (state.waiting.len(), state.waiting.capacity());
+        if room - len < bytes.len() {
+            state.waiting.reserve_exact(ROOM.saturating_sub(len).max(bytes.len()));
         }
         state.waiting.extend_from_slice(bytes);
         if state.hashes.is_some() && state.waiting.len() >= PIECE_MIN {

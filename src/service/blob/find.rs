@@ -76,8 +76,11 @@ impl Blobs {
         {
             return door.find(name).await;
         }
-        let found: Result<Found, BlobError> =
-            ask!(self, self.owner_of(name), Ask::Find(name.clone()), Answer::Found);
+        let found = match self.owner_of(name) {
+            // No message, and no task for its answer.
+            owner if owner == shard::current().id() => self.look_up(name).await,
+            owner => ask!(self, owner, Ask::Find(name.clone()), Answer::Found),
+        };
         Ok(found?.map(|link| Blob::new(name.clone(), link)))
     }
 
@@ -112,7 +115,7 @@ impl Blobs {
         Ok(bytes)
     }
 
-    pub(super) async fn look_up(self: Rc<Self>, name: Name) -> Result<Found, BlobError> {
+    pub(super) async fn look_up(&self, name: &Name) -> Result<Found, BlobError> {
         let links = self.store.links();
         let found = links.get(&name.store_key())?;
         links.committed(&found).await?;

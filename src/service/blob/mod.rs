@@ -240,7 +240,7 @@ impl Blobs {
                 Answer::Stored(blobs.decide_put(target, content, properties, when).await)
             }),
             Ask::Find(name) => {
-                self.reply(reply, async move |blobs| Answer::Found(blobs.look_up(name).await));
+                self.reply(reply, async move |blobs| Answer::Found(blobs.look_up(&name).await));
             }
             Ask::Delete(name, when) => {
                 self.reply(reply, async move |blobs| Answer::Changed(blobs.decide_delete(name, when).await))
