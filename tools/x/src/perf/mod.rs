@@ -120,6 +120,16 @@ const SCENARIOS: &[Scenario] = &[
         run: Run::Paired("Writing files", paired::blob::put),
     },
     Scenario {
+        name: "s3-small",
+        about: "signed objects of 1 KiB read and written over S3, against s3s-fs",
+        run: Run::Paired("Small objects over S3", paired::s3::small),
+    },
+    Scenario {
+        name: "s3-large",
+        about: "signed objects of 64 MiB read and written over S3, whole and in parts, against s3s-fs",
+        run: Run::Paired("Large objects over S3", paired::s3::large),
+    },
+    Scenario {
         name: "joined",
         about: "bytes through [[proxy]] on 1, 4 and 16 connections, against HAProxy (splice), nginx stream and socat",
         run: Run::Paired("Joined sockets, bulk", paired::joined::bulk),

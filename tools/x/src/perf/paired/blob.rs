@@ -24,7 +24,7 @@ pub fn get(bench: &mut Bench<'_>) -> io::Result<()> {
     ];
     let pond = store(bench)?;
     let folder = bench.folder("nginx")?;
-    let www = bench.folder("nginx/www/c")?;
+    let www = bench.folder("nginx/www/files")?;
     let nginx = peer::nginx(bench, &folder, Some("cubic"))?;
     bench.remark(
         "Congestion control of both servers: cubic. Keys are chosen at random with a seed; every file has the same seeded \
@@ -69,7 +69,7 @@ pub fn put(bench: &mut Bench<'_>) -> io::Result<()> {
     ];
     let pond = store(bench)?;
     let folder = bench.folder("dav")?;
-    bench.folder("dav/www/c")?;
+    bench.folder("dav/www/files")?;
     let nginx = peer::nginx_dav(bench, &folder)?;
     bench.remark(
         "Class: acknowledged from the page cache; millpond syncs every 100 ms what it acknowledged, nginx leaves it to the \
@@ -98,20 +98,20 @@ pub fn put(bench: &mut Bench<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// A daemon with the container `c`.
+/// A daemon with the container `files`.
 fn store(bench: &mut Bench<'_>) -> io::Result<Daemon> {
     let pond = bench.pond(|setup| {
         setup.dialects = &["vblob"];
         setup.durability = "cache";
     })?;
-    let url = format!("http://{}/c", pond.address("vblob").expect("it is served"));
+    let url = format!("http://{}/files", pond.address("vblob").expect("it is served"));
     bench.once(&format!("http {url} --method PUT --connections 1 --requests 1"))?;
     Ok(pond)
 }
 
 /// The files of a size at this address.
 fn files(address: &str, size: &str) -> String {
-    format!("http://{address}/c/{size}-{{key}}")
+    format!("http://{address}/files/{size}-{{key}}")
 }
 
 fn put_all(bench: &Bench<'_>, url: &str, size: &str, keys: u32) -> io::Result<()> {
@@ -132,6 +132,6 @@ fn in_sequence(bench: &Bench<'_>, url: &str, keys: u32, words: &str) -> io::Resu
 /// The same files for a peer.
 fn copies(pond: &Daemon, www: &Path, size: &str, keys: u32) -> io::Result<()> {
     let first = www.join(format!("{size}-0"));
-    read::saved(pond.address("vblob").expect("it is served"), &format!("/c/{size}-0"), &first)?;
+    read::saved(pond.address("vblob").expect("it is served"), &format!("/files/{size}-0"), &first)?;
     (1..keys).try_for_each(|key| fs::copy(&first, www.join(format!("{size}-{key}"))).map(drop))
 }

@@ -20,6 +20,7 @@ pub mod joined;
 pub mod modules;
 pub mod peer;
 pub mod read;
+pub mod s3;
 pub mod small;
 pub mod tail;
 pub mod topics;

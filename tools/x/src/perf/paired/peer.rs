@@ -155,6 +155,16 @@ pub fn nginx_dav(bench: &Bench<'_>, folder: &Path) -> io::Result<Peer> {
     with_worker(Peer::start(&mut command, "nginx", vec![address])?)
 }
 
+/// s3s-fs over `folder` with one worker: the program `s3s-fs`, which `cargo install` brings.
+pub fn s3s_fs(folder: &Path, id: &str, secret: &str) -> io::Result<Peer> {
+    let address = free_address()?;
+    let (host, port) = address.rsplit_once(':').expect("a port");
+    let mut command = Command::new("s3s-fs");
+    command.args(["--host", host, "--port", port, "--access-key", id, "--secret-key", secret]).arg(folder);
+    command.env("TOKIO_WORKER_THREADS", "1").env("RUST_LOG", "error").stderr(Stdio::null());
+    Peer::start(&mut command, "cargo, then `cargo install s3s-fs --locked --features binary`:", vec![address])
+}
+
 /// nginx with Nchan.
 pub fn nchan(bench: &Bench<'_>, folder: &Path) -> io::Result<Peer> {
     let address = free_address()?;

@@ -6,9 +6,9 @@ use super::{Bench, Goal, Side, peer};
 
 const READERS: u64 = 1_000;
 /// Messages that a publisher is ahead of its slowest subscriber, and those that leave together.
-const WINDOW: u64 = 64;
+const WINDOW: u64 = 256;
 const TOGETHER: u64 = 16;
-/// Messages a second at which delays are compared: about half of what the slower one can.
+/// Messages a second at which delays are compared: less than half of what the slower one can.
 const RATE: u64 = 50;
 
 /// As fast as all of them get everything, and at a fixed rate.
