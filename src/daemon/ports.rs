@@ -193,6 +193,12 @@ impl Ports {
         for (index, Bound { addresses, sockets, unix_paths, .. }) in fresh {
             let Wish { place, event, .. } = &wishes[index];
             *serials += 1;
+            // Those of the start are told of with all other listeners.
+            if self.unparks.get().is_some() {
+                addresses
+                    .iter()
+                    .for_each(|addr| tracing::info!(dialect = SECTION, event = &**event, %addr, "listening"));
+            }
             let entry = Entry {
                 event: event.clone(),
                 is_configured,
