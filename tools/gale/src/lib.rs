@@ -6,7 +6,6 @@
 //! which they are measured and looks at the books of the servers; [`report`] tells what came of it. Nothing here is
 //! part of the daemon, and nothing of the daemon is part of this: it measures and checks from outside.
 
-pub mod base64;
 pub mod blob;
 pub mod chance;
 pub mod cli;

@@ -3,10 +3,10 @@
 //! Invariant: an object is read by the grammar of JSON unless it begins, byte by byte, like one that was; then what
 //! stands between that and its last two bytes, and is base64, is its body.
 
+use data_encoding::BASE64;
 use serde_json::Value;
 
 use crate::{
-    base64,
     flow::wire::{Downstream, Wrong},
     tally::Kind,
     ws::Socket,
@@ -74,7 +74,7 @@ impl Objects {
             _ => None,
         };
         // Digits stand for themselves in JSON; with anything else the grammar has to be asked.
-        if !body.is_some_and(|body| base64::decode(body, &mut self.record)) && !self.learn(object)? {
+        if !body.is_some_and(|body| decode(body, &mut self.record)) && !self.learn(object)? {
             return Err((Kind::Malformed, format!("a Body that is not base64: {}", shown(object))));
         }
         let (len, size) = (self.record.len(), self.size);
@@ -98,8 +98,18 @@ impl Objects {
         {
             self.known = object[..begins].to_vec();
         }
-        Ok(base64::decode(body, &mut self.record))
+        Ok(decode(body, &mut self.record))
     }
+}
+
+/// Puts what `text` stands for at the end of `out`; whether it stands for anything.
+fn decode(text: &[u8], out: &mut Vec<u8>) -> bool {
+    let Ok(len_max) = BASE64.decode_len(text.len()) else { return false };
+    let begins = out.len();
+    out.resize(begins + len_max, 0);
+    let decoded = BASE64.decode_mut(text, &mut out[begins..]);
+    out.truncate(begins + decoded.as_ref().copied().unwrap_or(0));
+    decoded.is_ok()
 }
 
 fn shown(object: &[u8]) -> String {

@@ -11,10 +11,10 @@ use std::{
     net::TcpStream,
 };
 
+use data_encoding::BASE64;
 use sha1::{Digest, Sha1};
 
 use crate::{
-    base64,
     chance::Chance,
     flow::wire::Wrong,
     http::answer::{self, HEAD_MAX, Step},
@@ -118,7 +118,7 @@ pub struct Opened {
 pub fn open(target: &Target, host: &str, path: &str, seed: u64, number: usize) -> Result<Opened, String> {
     let mut stream = target.connect_blocking()?;
     let mut masks = Chance::new(seed, MASKS + number as u64);
-    let key = base64::encode(&masks.bytes(16));
+    let key = BASE64.encode(&masks.bytes(16));
     let named = |why: std::io::Error| format!("websocket {path}: {why}");
     stream.set_read_timeout(Some(GREETING)).map_err(named)?;
     let request = format!(
@@ -170,7 +170,7 @@ fn agreed(head: &[u8], status: u16, key: &str) -> Result<(), String> {
 
 /// What a server that understood answers to `key`.
 fn accept(key: &str) -> String {
-    base64::encode(&Sha1::new().chain_update(key).chain_update(GUID).finalize())
+    BASE64.encode(&Sha1::new().chain_update(key).chain_update(GUID).finalize())
 }
 
 impl Opened {

@@ -78,7 +78,7 @@ fn worded(tongue: Tongue, topic: &str, content: &[u8]) -> Vec<u8> {
             [line.as_bytes(), content, b"\r\n"].concat()
         }
         Tongue::Micro => {
-            let body = gale::base64::encode(content);
+            let body = data_encoding::BASE64.encode(content);
             format!("{{\"Header\":{{\"Content-Length\":\"{}\"}},\"Body\":\"{body}\"}}", content.len())
                 .into_bytes()
         }
