@@ -119,7 +119,7 @@ shard_metrics! {
     blob_delivered_bytes: Counter,
     /// Small blobs that left a pack of which most was gone.
     blobs_repacked: Counter,
-    /// Calls that were given to another node because the first one could not be reached.
+    /// Calls that were given to another node because the first one could not be reached, or went without an answer.
     rpc_retries: Counter,
     /// Times that a node was put to rest because it failed again and again.
     rpc_ejections: Counter,

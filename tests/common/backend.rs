@@ -157,7 +157,8 @@ fn serve(stream: TcpStream, does: &dyn Fn(&Asked) -> Does, requests: &AtomicUsiz
     }
 }
 
-fn read(reader: &mut BufReader<TcpStream>) -> Option<Asked> {
+/// The next request; none at the end of the connection.
+pub fn read(reader: &mut BufReader<TcpStream>) -> Option<Asked> {
     let mut line = String::new();
     reader.read_line(&mut line).ok().filter(|len| *len > 0)?;
     let mut asked = Asked { line: line.trim_end().to_owned(), fields: Vec::new(), body: Vec::new() };

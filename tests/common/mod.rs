@@ -16,6 +16,7 @@ pub mod ion;
 pub mod loom;
 pub mod micro;
 pub mod moto;
+pub mod node;
 pub mod proc;
 pub mod prometheus;
 pub mod s3;

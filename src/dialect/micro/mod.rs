@@ -25,7 +25,8 @@
 //! * `PUT /registry` is 405, and `null` or a service without a name is an error instead of the end of the process;
 //! * a watch takes `?service=`; whoever watches everything is first told what there is;
 //! * an unknown service is 404; a body that is no JSON is 400, an empty one is `{}`;
-//! * what certainly was not sent is tried at another node, within a budget; nothing else is sent twice;
+//! * what certainly was not sent is tried at another node, within a budget, and so is what is passed on without a body, by
+//!   an idempotent method, and was not answered at all; nothing else is sent twice;
 //! * `Timeout` of the caller is heard, and a call to an `address` has the same time as others;
 //! * what is published by `curl -d` keeps its body; fields that belong to the connection are not passed on;
 //! * messages of one publisher arrive in order, and a subscriber that is too slow is told to come back later (1013);

@@ -1,21 +1,22 @@
 //! Every path that nothing else claims, passed on to a service as it is: `micro.handler = "proxy"`.
 //!
 //! Method, path, query, Host and fields go to a node, status, fields and body come back, piece by piece in constant
-//! memory whatever their length. A websocket becomes one with the node, and its bytes go both ways. Invariant: a request is given to another node only if the first cannot have got any of
-//! it; an answer that breaks off at the node breaks off at the caller. Lives on: the connection's shard.
+//! memory whatever their length. A websocket becomes one with the node, and its bytes go both ways. Invariant: a request
+//! is given to another node only if the first cannot have got any of it, or if it has no body, may be made twice, and the
+//! first answered nothing; an answer that breaks off at the node breaks off at the caller. Lives on: the connection's shard.
 
 use super::answer::Reply;
 use super::rpc::is_version;
 use super::{Micro, Settings, fault, fields};
 use crate::net::http::answer::AnswerHead;
-use crate::net::http::client::{Call, ClientError, Endpoint};
+use crate::net::http::client::{Call, ClientError};
 use crate::net::http::exchange::{BodyStep, Exchange, Framing, Gone};
 use crate::net::http::request::{BadRequest, Request};
 use crate::net::http::{BodyLength, Method, Status, list_elements};
 use crate::net::stream;
 use crate::net::websocket::handshake;
 use crate::runtime::shard;
-use crate::service::rpc::{CallError, Failure};
+use crate::service::rpc::{CallError, Failure, Flight};
 
 /// Passes a request on.
 pub async fn pass(micro: &Micro, settings: &Settings, exchange: &mut Exchange) -> Result<Reply, Gone> {
@@ -30,9 +31,17 @@ pub async fn pass(micro: &Micro, settings: &Settings, exchange: &mut Exchange) -
         Err(bad) => return Ok(Reply::text(Status::BAD_REQUEST, &bad.to_string())),
     };
     let client = micro.rpc.client();
-    let attempt = async |endpoint: &Endpoint, address: &str| {
-        let call = client.begin(endpoint, &request).await.map_err(|error| Failure::of(address, &error))?;
-        relay(exchange, call, address).await
+    let may_repeat =
+        request.is_repeatable() && matches!(request.length(), BodyLength::None | BodyLength::Exact(0));
+    let attempt = async |flight: &Flight<'_>| {
+        if may_repeat {
+            let failed = |error| Failure::of_repeatable(flight.address(), &error);
+            let call = client.call(flight.endpoint(), &request, &[]).await.map_err(failed)?;
+            return answer(exchange, call, flight).await;
+        }
+        let failed = |error| Failure::of(flight.address(), &error);
+        let call = client.begin(flight.endpoint(), &request).await.map_err(failed)?;
+        relay(exchange, call, flight).await
     };
     let outcome = micro.rpc.somewhere(&targets, None, attempt).await;
     micro.rpc.note(&service, began, outcome.is_ok());
@@ -79,9 +88,13 @@ fn request(exchange: &Exchange, settings: &Settings) -> Result<Request, BadReque
 }
 
 /// The body there, the answer back. A failure before the answer has begun is the node's; after that it breaks off.
-async fn relay(exchange: &mut Exchange, mut call: Call, address: &str) -> Result<Result<(), Gone>, Failure> {
+async fn relay(
+    exchange: &mut Exchange,
+    mut call: Call,
+    flight: &Flight<'_>,
+) -> Result<Result<(), Gone>, Failure> {
     // From here on the node may have begun.
-    let failed = |error: ClientError| Failure { is_unmade: false, ..Failure::of(address, &error) };
+    let failed = |error: ClientError| begun(flight, &error);
     if exchange.head().body() != BodyLength::None {
         let mut piece = Vec::new();
         while !call.is_refused() {
@@ -95,7 +108,24 @@ async fn relay(exchange: &mut Exchange, mut call: Call, address: &str) -> Result
             call.flush().await.map_err(failed)?;
         }
     }
-    let head = call.answer().await.map_err(failed)?;
+    flight.asked();
+    call.answer().await.map_err(failed)?;
+    answer(exchange, call, flight).await
+}
+
+/// What a failure means to a node that may have begun.
+fn begun(flight: &Flight<'_>, error: &ClientError) -> Failure {
+    Failure { may_repeat: false, ..Failure::of(flight.address(), error) }
+}
+
+/// The answer back, whose head is there.
+async fn answer(
+    exchange: &mut Exchange,
+    mut call: Call,
+    flight: &Flight<'_>,
+) -> Result<Result<(), Gone>, Failure> {
+    let head = call.head();
+    flight.answered(head.status());
     if head.status() == Status::SWITCHING_PROTOCOLS {
         return switch(exchange, call).await;
     }
@@ -130,7 +160,7 @@ fn passing(head: &AnswerHead) -> impl Iterator<Item = (&str, &[u8])> {
 async fn switch(exchange: &mut Exchange, call: Call) -> Result<Result<(), Gone>, Failure> {
     if !handshake::is_wanted(exchange.head()) {
         let text = "the node switched protocols unasked".to_owned();
-        return Err(Failure { error: CallError::Transport(text), is_nodes: true, is_unmade: false });
+        return Err(Failure { error: CallError::Transport(text), is_nodes: true, may_repeat: false });
     }
     let mut fields =
         vec![("Connection".to_owned(), "Upgrade".to_owned()), ("Upgrade".to_owned(), "websocket".to_owned())];

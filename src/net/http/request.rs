@@ -106,11 +106,13 @@ impl Request {
         self.is_head
     }
 
-    pub(super) fn is_repeatable(&self) -> bool {
+    /// Whether it may be sent again.
+    pub fn is_repeatable(&self) -> bool {
         self.is_repeatable
     }
 
-    pub(super) fn length(&self) -> BodyLength {
+    /// How long its body is.
+    pub fn length(&self) -> BodyLength {
         self.body
     }
 

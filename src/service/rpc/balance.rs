@@ -1,8 +1,15 @@
-//! Which node gets a call: of two that chance picks, the one with less to do, unless it fails.
+//! Which node gets a call: of two that chance picks, the one that costs less; and which one rests.
 //!
-//! A node that failed [`FAILURES_MAX`] times in a row rests, for [`REST`] the first time and longer each time after;
-//! one answer that it gives makes it as good as new. Invariant: resting nodes are used all the same when there is no
-//! other, so the last node is never out; nothing is picked that was tried before for the same call.
+//! What a call costs is how long the node takes for an answer, times the calls that it has and this one. How long that is
+//! is learned from its answers, each of which moves it half of the way up, or a quarter of it down; unheard it fades by half
+//! every [`FADE`], so that who was slow is asked again; and it is never less than the silence of a node that owes answers, so that one that
+//! becomes slow is known for it before its first slow answer has come.
+//!
+//! A node that failed [`FAILURES_MAX`] times in a row rests. When its rest is over one call at a time tests it: a good
+//! answer makes it as good as new, a failure makes the rest twice as long, up to [`REST_MAX`]; so it is back after as
+//! long again as it was away, at most. When another one goes to rest, those that rest are tested at once, since fewer are
+//! left. Invariants: the last node of a service that does not rest never goes to rest; resting nodes are used all the
+//! same when there is no other; nothing is picked that was tried before for the same call.
 //! Pure but for the moment and the chance that come in; lives on every shard, each with what it saw itself.
 
 use crate::runtime::Moment;
@@ -13,13 +20,19 @@ use std::time::Duration;
 /// Failures in a row that put a node to rest.
 pub const FAILURES_MAX: u32 = 5;
 /// How long it rests the first time.
-pub const REST: Duration = Duration::from_secs(30);
+pub const REST: Duration = Duration::from_millis(500);
+/// How long it rests at most.
+pub const REST_MAX: Duration = Duration::from_secs(30);
 /// Calls that one shard has open to a node; beyond that it gets no more.
 pub const IN_FLIGHT_MAX: usize = 1024;
+/// In which time half of what is known of a node's slowness is forgotten, while nothing is heard of it.
+pub const FADE: Duration = Duration::from_secs(2);
+/// Differences below are chance: all that answer so quickly are alike.
+const QUICK: Duration = Duration::from_millis(1);
+/// The share in what is known of an answer that took longer, and of one that did not.
+const SHARES: (f64, f64) = (0.5, 0.25);
 /// Nodes about which something is remembered before what matters least is forgotten.
 const SEEN_MAX: usize = 16 * 1024;
-/// Rests grow up to this many times the first.
-const RESTS_MAX: u32 = 10;
 
 /// What a shard knows about nodes, by address.
 #[derive(Debug, Default)]
@@ -29,10 +42,40 @@ pub struct Nodes {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
+    /// Calls that are not over.
     in_flight: usize,
+    /// Of them, those that were not judged.
+    unanswered: usize,
+    /// Since when nothing was heard of these.
+    silent_since: Moment,
+    /// How long an answer took, in seconds, as of a moment; none before the first.
+    took: Option<(f64, Moment)>,
     failures: u32,
+    /// In a row.
     rests: u32,
+    /// Set until a good answer comes.
     rests_until: Option<Moment>,
+    is_tested: bool,
+}
+
+/// Where a call goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pick {
+    /// Its place among the candidates.
+    pub place: usize,
+    /// Whether the call tests a node whose rest is over.
+    pub is_test: bool,
+}
+
+/// What a call says about its node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It answered as it should.
+    Good,
+    /// It failed.
+    Bad,
+    /// Nothing, but how long it did not answer.
+    Open,
 }
 
 /// Why nothing was picked.
@@ -45,194 +88,177 @@ pub enum Nobody {
 }
 
 impl Nodes {
-    /// Picks among `candidates` by their places, and counts the call.
+    /// Picks among `candidates`, and counts the call until [`Nodes::judge`] and [`Nodes::leave`].
     pub fn pick(
         &mut self,
         candidates: &[String],
         tried: &[usize],
         now: Moment,
         chance: &Entropy,
-    ) -> Result<usize, Nobody> {
-        let untried: Vec<usize> = (0..candidates.len()).filter(|place| !tried.contains(place)).collect();
-        let seen = |place: usize| self.of.get(&candidates[place]).copied().unwrap_or_default();
-        let idle: Vec<usize> =
-            untried.iter().copied().filter(|place| seen(*place).in_flight < IN_FLIGHT_MAX).collect();
-        let awake: Vec<usize> = idle
-            .iter()
-            .copied()
-            .filter(|place| seen(*place).rests_until.is_none_or(|until| until <= now))
-            .collect();
-        let from = if awake.is_empty() { &idle } else { &awake };
-        let picked = match from[..] {
-            [] if untried.is_empty() => return Err(Nobody::Left),
-            [] => return Err(Nobody::Idle),
-            [only] => only,
-            _ => {
-                let one = chance.below(from.len() as u64) as usize;
-                // Another one than the first, each of the others as likely.
-                let other = (one + 1 + chance.below(from.len() as u64 - 1) as usize) % from.len();
-                if seen(from[other]).in_flight < seen(from[one]).in_flight { from[other] } else { from[one] }
+    ) -> Result<Pick, Nobody> {
+        let (mut awake, mut resting, mut due) = (Vec::new(), Vec::new(), None);
+        for place in (0..candidates.len()).filter(|place| !tried.contains(place)) {
+            match self.of.get(&candidates[place]) {
+                Some(seen) if seen.in_flight >= IN_FLIGHT_MAX => {}
+                Some(seen) if seen.rests_until.is_some() => {
+                    resting.push(place);
+                    due = due.or(seen.is_due(now).then_some(place));
+                }
+                _ => awake.push(place),
             }
-        };
-        if self.of.len() >= SEEN_MAX {
-            // Callers may name any address: what nobody calls and does not rest is forgotten.
-            self.of.retain(|_, seen| seen.in_flight > 0 || seen.rests_until.is_some_and(|until| until > now));
         }
-        self.of.entry(candidates[picked].clone()).or_default().in_flight += 1;
-        Ok(picked)
+        // A test may fail: only a call that may go elsewhere afterwards makes one.
+        let test = due.filter(|_| tried.is_empty());
+        let place = match test {
+            Some(place) => place,
+            None if !awake.is_empty() => self.cheaper(candidates, &awake, now, chance),
+            None if !resting.is_empty() => self.cheaper(candidates, &resting, now, chance),
+            None if tried.len() < candidates.len() => return Err(Nobody::Idle),
+            None => return Err(Nobody::Left),
+        };
+        self.make_room();
+        let seen = self.of.entry(candidates[place].clone()).or_default();
+        if seen.unanswered == 0 {
+            seen.silent_since = now;
+        }
+        seen.in_flight += 1;
+        seen.unanswered += 1;
+        seen.is_tested |= test.is_some();
+        Ok(Pick { place, is_test: test.is_some() })
     }
 
-    /// A call is over; `good` is `None` when it says nothing about the node. True when the node goes to rest.
-    pub fn over(&mut self, address: &str, good: Option<bool>, now: Moment) -> bool {
-        let Some(seen) = self.of.get_mut(address) else { return false };
-        seen.in_flight = seen.in_flight.saturating_sub(1);
-        match good {
-            None => {}
-            Some(true) => (seen.failures, seen.rests, seen.rests_until) = (0, 0, None),
-            Some(false) => {
-                seen.failures += 1;
-                if seen.failures >= FAILURES_MAX {
-                    seen.failures = 0;
-                    seen.rests = (seen.rests + 1).min(RESTS_MAX);
-                    seen.rests_until = Some(now + REST * seen.rests);
-                    return true;
-                }
+    /// Of two places that chance takes, the one where a call costs less.
+    fn cheaper(&self, candidates: &[String], places: &[usize], now: Moment, chance: &Entropy) -> usize {
+        if let [only] = places {
+            return *only;
+        }
+        let one = chance.below(places.len() as u64) as usize;
+        // Another one than the first, each of the others as likely.
+        let other = (one + 1 + chance.below(places.len() as u64 - 1) as usize) % places.len();
+        let (one, other) = (places[one], places[other]);
+        let cost =
+            |place: usize| self.of.get(&candidates[place]).map_or(QUICK.as_secs_f64(), |seen| seen.cost(now));
+        if cost(other) < cost(one) { other } else { one }
+    }
+
+    /// What came of a call that was picked `after` so long. True when the node goes to rest.
+    pub fn judge(
+        &mut self,
+        candidates: &[String],
+        pick: Pick,
+        verdict: Verdict,
+        after: Duration,
+        now: Moment,
+    ) -> bool {
+        let Some(seen) = self.of.get_mut(&candidates[pick.place]) else { return false };
+        seen.unanswered = seen.unanswered.saturating_sub(1);
+        if verdict != Verdict::Open {
+            seen.silent_since = now;
+        }
+        seen.is_tested &= !pick.is_test;
+        // Who fails at once is not quick, and who was left alone is at least as slow as that took.
+        if verdict == Verdict::Good || after.as_secs_f64() > seen.known(now) {
+            seen.learn(after, now);
+        }
+        match verdict {
+            Verdict::Open => return false,
+            Verdict::Good => {
+                (seen.failures, seen.rests, seen.rests_until) = (0, 0, None);
+                return false;
+            }
+            Verdict::Bad => {}
+        }
+        if seen.rests_until.is_some() {
+            // Calls that were under way when it went to rest are no news; nor are those that had no choice.
+            if pick.is_test {
+                seen.rest(now);
+            }
+            return false;
+        }
+        seen.failures = (seen.failures + 1).min(FAILURES_MAX);
+        seen.failures == FAILURES_MAX && self.put_to_rest(candidates, pick.place, now)
+    }
+
+    /// Unless all others rest. They are looked at again, since fewer are left.
+    fn put_to_rest(&mut self, candidates: &[String], place: usize, now: Moment) -> bool {
+        let others = (0..candidates.len()).filter(|other| *other != place);
+        if others.clone().all(|other| self.rests(&candidates[other])) {
+            return false;
+        }
+        for other in others {
+            if let Some(seen) = self.of.get_mut(&candidates[other]) {
+                seen.rests_until = seen.rests_until.map(|until| until.min(now));
             }
         }
-        // What is unknown again is as good as new: nothing is kept about nodes that went and are not called.
-        if seen.in_flight == 0 && seen.failures == 0 && seen.rests == 0 {
+        self.of.get_mut(&candidates[place]).is_some_and(|seen| {
+            seen.rest(now);
+            true
+        })
+    }
+
+    /// A call that was judged is over.
+    pub fn leave(&mut self, candidates: &[String], pick: Pick) {
+        let address = &candidates[pick.place];
+        let Some(seen) = self.of.get_mut(address) else { return };
+        seen.in_flight = seen.in_flight.saturating_sub(1);
+        // Where there is no choice nothing has to be known, and callers may name any address.
+        if seen.in_flight == 0 && candidates.len() == 1 && seen.rests_until.is_none() {
             self.of.remove(address);
         }
-        false
     }
 
     /// Every node about which something is known: its address, calls under way, and whether it rests.
-    pub fn each(&self, now: Moment) -> impl Iterator<Item = (&str, usize, bool)> {
-        let rests = move |seen: &Seen| seen.rests_until.is_some_and(|until| until > now);
-        self.of.iter().map(move |(address, seen)| (address.as_str(), seen.in_flight, rests(seen)))
+    pub fn each(&self) -> impl Iterator<Item = (&str, usize, bool)> {
+        self.of.iter().map(|(address, seen)| (address.as_str(), seen.in_flight, seen.rests_until.is_some()))
     }
 
     /// Whether a node rests.
-    pub fn rests(&self, address: &str, now: Moment) -> bool {
-        self.of.get(address).and_then(|seen| seen.rests_until).is_some_and(|until| until > now)
-    }
-}
-
-/// How many retries there may be: one for every five calls, and ten a second beside them.
-///
-/// Without it, retries of a service that fails everywhere double its load when it can least take it.
-#[derive(Debug)]
-pub struct Budget {
-    /// In millionths of a retry: fifths of one would not add up as binary fractions.
-    millionths: u64,
-    filled: Moment,
-}
-
-impl Budget {
-    const ONE: u64 = 1_000_000;
-    const PER_CALL: u64 = Self::ONE / 5;
-    /// Ten a second.
-    const PER_MICROSECOND: u64 = 10;
-    const MAX: u64 = 100 * Self::ONE;
-
-    /// A full one.
-    pub fn new(now: Moment) -> Self {
-        Budget { millionths: Self::MAX, filled: now }
+    pub fn rests(&self, address: &str) -> bool {
+        self.of.get(address).is_some_and(|seen| seen.rests_until.is_some())
     }
 
-    /// A call was made.
-    pub fn called(&mut self) {
-        self.millionths = (self.millionths + Self::PER_CALL).min(Self::MAX);
-    }
-
-    /// Takes one retry, if there is one.
-    pub fn take(&mut self, now: Moment) -> bool {
-        let waited = u64::try_from(now.since(self.filled).as_micros()).unwrap_or(u64::MAX);
-        let gained = waited.saturating_mul(Self::PER_MICROSECOND);
-        (self.millionths, self.filled) = (self.millionths.saturating_add(gained).min(Self::MAX), now);
-        let has = self.millionths >= Self::ONE;
-        if has {
-            self.millionths -= Self::ONE;
+    /// What is known of nodes that nobody calls goes when there is too much of it: first of those that do not rest.
+    fn make_room(&mut self) {
+        if self.of.len() >= SEEN_MAX {
+            self.of.retain(|_, seen| seen.in_flight > 0 || seen.rests_until.is_some());
         }
-        has
+        if self.of.len() >= SEEN_MAX {
+            self.of.retain(|_, seen| seen.in_flight > 0);
+        }
+    }
+}
+
+impl Seen {
+    fn is_due(&self, now: Moment) -> bool {
+        !self.is_tested && self.rests_until.is_some_and(|until| until <= now)
+    }
+
+    fn rest(&mut self, now: Moment) {
+        let rest = REST.saturating_mul(1 << self.rests.min(16)).min(REST_MAX);
+        (self.failures, self.rests, self.rests_until) = (0, self.rests.saturating_add(1), Some(now + rest));
+    }
+
+    fn cost(&self, now: Moment) -> f64 {
+        let silence = if self.unanswered > 0 { now.since(self.silent_since).as_secs_f64() } else { 0.0 };
+        (self.in_flight + 1) as f64 * self.known(now).max(silence).max(QUICK.as_secs_f64())
+    }
+
+    /// How long an answer takes, in seconds, as far as is known.
+    fn known(&self, now: Moment) -> f64 {
+        let faded = |(took, at)| took * (-now.since(at).div_duration_f64(FADE)).exp2();
+        self.took.map_or(0.0, faded)
+    }
+
+    fn learn(&mut self, after: Duration, now: Moment) {
+        let (known, after) = (self.known(now), after.as_secs_f64());
+        let share = match self.took {
+            None => 1.0,
+            Some(_) if after > known => SHARES.0,
+            Some(_) => SHARES.1,
+        };
+        self.took = Some((known + (after - known) * share, now));
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn names(count: usize) -> Vec<String> {
-        (0..count).map(|number| format!("n{number}")).collect()
-    }
-
-    #[test]
-    fn the_one_with_less_to_do_gets_it() {
-        let (mut nodes, chance, two) = (Nodes::default(), Entropy::from_seed(1), names(2));
-        let mut counts = [0; 2];
-        for _ in 0..100 {
-            counts[nodes.pick(&two, &[], Moment::default(), &chance).unwrap()] += 1;
-        }
-        assert_eq!(counts, [50, 50], "none ends, so they stay level");
-    }
-
-    #[test]
-    fn what_was_tried_is_not_tried_again() {
-        let (mut nodes, chance, three) = (Nodes::default(), Entropy::from_seed(2), names(3));
-        let mut tried = Vec::new();
-        for _ in 0..3 {
-            tried.push(nodes.pick(&three, &tried, Moment::default(), &chance).unwrap());
-        }
-        tried.sort_unstable();
-        assert_eq!(tried, [0, 1, 2]);
-        assert_eq!(nodes.pick(&three, &tried, Moment::default(), &chance), Err(Nobody::Left));
-    }
-
-    #[test]
-    fn what_fails_rests_and_the_last_one_never() {
-        let (mut nodes, chance, two) = (Nodes::default(), Entropy::from_seed(3), names(2));
-        let now = Moment::from_nanos(1);
-        let fail = |nodes: &mut Nodes, name: &str| {
-            for count in 1..=FAILURES_MAX {
-                let place = two.iter().position(|other| other == name).unwrap();
-                nodes.pick(&two, &[1 - place], now, &chance).unwrap();
-                assert_eq!(nodes.over(name, Some(false), now), count == FAILURES_MAX);
-            }
-        };
-        fail(&mut nodes, "n0");
-        assert!(nodes.rests("n0", now));
-        for _ in 0..20 {
-            assert_eq!(nodes.pick(&two, &[], now, &chance), Ok(1));
-        }
-        fail(&mut nodes, "n1");
-        assert!(nodes.pick(&two, &[], now, &chance).is_ok(), "all rest, so all are used");
-        let later = now + REST + Duration::from_nanos(1);
-        assert!(!nodes.rests("n0", later));
-        assert!(nodes.pick(&two, &[1], later, &chance).is_ok());
-        nodes.over("n0", Some(true), later);
-        fail(&mut nodes, "n0");
-        assert!(!nodes.rests("n0", now + REST), "one good answer made it as good as new");
-    }
-
-    #[test]
-    fn a_busy_node_gets_no_more() {
-        let (mut nodes, chance, one) = (Nodes::default(), Entropy::from_seed(4), names(1));
-        for _ in 0..IN_FLIGHT_MAX {
-            nodes.pick(&one, &[], Moment::default(), &chance).unwrap();
-        }
-        assert_eq!(nodes.pick(&one, &[], Moment::default(), &chance), Err(Nobody::Idle));
-        nodes.over("n0", None, Moment::default());
-        assert!(nodes.pick(&one, &[], Moment::default(), &chance).is_ok());
-    }
-
-    #[test]
-    fn retries_are_a_part_of_calls() {
-        let now = Moment::default();
-        let mut budget = Budget::new(now);
-        assert_eq!((0..200).filter(|_| budget.take(now)).count(), 100, "what it holds when it is full");
-        (0..10).for_each(|_| budget.called());
-        assert_eq!((0..10).filter(|_| budget.take(now)).count(), 2);
-        let later = now + Duration::from_secs(1);
-        assert_eq!((0..100).filter(|_| budget.take(later)).count(), 10);
-    }
-}
+mod tests;

@@ -2,16 +2,18 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | [`balance`] | which node gets a call, which one rests, how many retries there may be |
+//! | [`balance`] | which node gets a call, which one rests |
+//! | [`budget`] | how many retries there may be |
 //! | [`frame`] | what is sent and what comes back |
 //! | [`target`] | where the nodes of a service are |
 //!
-//! Invariants: a call is made once unless it certainly was not made; one call never asks a node twice; whatever
-//! happens it has an answer by its deadline. Nothing is shared between shards but the registry: each keeps its own
+//! Invariants: a call is made once unless it certainly was not made, or may be made twice and nothing of an answer came;
+//! one call never asks a node twice; whatever happens it has an answer by its deadline. Nothing is shared between shards but the registry: each keeps its own
 //! connections and its own opinion of nodes. What when full? A node with too many calls is passed over, and when all
 //! have too many the call is refused. Lives on: one [`Rpc`] per shard.
 
 pub mod balance;
+mod budget;
 pub mod frame;
 pub mod target;
 
@@ -23,9 +25,10 @@ use crate::observe::metrics::ShardMetrics;
 use crate::runtime::{Moment, shard, timer};
 use crate::service::pulse::{self, Calls, Report};
 use crate::service::registry::Registry;
-use balance::{Budget, Nobody, Nodes};
+use balance::{Nobody, Nodes, Pick, Verdict};
+use budget::Budget;
 use frame::Framing;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
@@ -132,7 +135,7 @@ impl Rpc {
     /// What this shard sees of services and nodes.
     pub fn report(&self, report: &mut Report) {
         report.services = self.calls.report();
-        for (address, in_flight, rests) in self.nodes.borrow().each(shard::now()) {
+        for (address, in_flight, rests) in self.nodes.borrow().each() {
             let node = pulse::Node { in_flight: in_flight as u64, resting: u64::from(rests) };
             report.nodes.insert(address.to_owned(), node);
         }
@@ -145,17 +148,16 @@ impl Rpc {
             None => self.targets(&call.service).ok_or(CallError::Unknown)?,
         };
         let body = call.framing.request(&call.method, &call.payload);
-        let attempt =
-            async |endpoint: &Endpoint, address: &str| self.attempt(call, endpoint, address, &body).await;
+        let attempt = async |flight: &Flight<'_>| self.attempt(call, flight, &body).await;
         self.somewhere(&targets, Some(deadline), attempt).await
     }
 
-    /// Does `attempt` at one of `targets`, and at another one as long as it was not begun; by a deadline, if there is one.
+    /// Does `attempt` at one of `targets`, and at another one as long as that is safe; by a deadline, if there is one.
     pub async fn somewhere<T>(
         &self,
         targets: &Targets,
         deadline: Option<Moment>,
-        mut attempt: impl AsyncFnMut(&Endpoint, &str) -> Result<T, Failure>,
+        mut attempt: impl AsyncFnMut(&Flight<'_>) -> Result<T, Failure>,
     ) -> Result<T, CallError> {
         self.budget.borrow_mut().called();
         let (mut tried, mut last) = (Vec::new(), None);
@@ -163,29 +165,28 @@ impl Rpc {
             let shard = shard::current();
             let picked =
                 self.nodes.borrow_mut().pick(targets.addresses(), &tried, shard.now(), shard.entropy());
-            let place = match picked {
-                Ok(place) => place,
+            let pick = match picked {
+                Ok(pick) => pick,
                 Err(Nobody::Idle) => return Err(CallError::Busy),
                 Err(Nobody::Left) => return Err(last.unwrap_or(CallError::Unknown)),
             };
-            tried.push(place);
-            let (endpoint, address) = targets.at(place);
-            let mut flight = Flight { rpc: self, address, good: None };
+            tried.push(pick.place);
+            let flight = Flight::new(self, targets, pick, shard.now());
             let outcome = match deadline {
-                Some(deadline) => timer::until(deadline, attempt(endpoint, address)).await,
-                None => Some(attempt(endpoint, address).await),
+                Some(deadline) => timer::until(deadline, attempt(&flight)).await,
+                None => Some(attempt(&flight).await),
             };
             let failure = match outcome {
                 Some(Ok(value)) => {
-                    flight.good = Some(true);
+                    flight.judge(Verdict::Good);
                     return Ok(value);
                 }
                 Some(Err(failure)) => failure,
-                None => Failure { error: CallError::Timeout, is_nodes: true, is_unmade: false },
+                None => Failure::of_node(CallError::Timeout),
             };
-            flight.good = Some(!failure.is_nodes);
+            flight.judge(if failure.is_nodes { Verdict::Bad } else { Verdict::Good });
             drop(flight);
-            let may = failure.is_unmade
+            let may = failure.may_repeat
                 && tried.len() < self.policy.attempts.max(2) as usize
                 && tried.len() < targets.addresses().len();
             if !may || !self.budget.borrow_mut().take(shard.now()) {
@@ -196,26 +197,22 @@ impl Rpc {
         }
     }
 
-    async fn attempt(
-        &self,
-        call: &Call,
-        endpoint: &Endpoint,
-        address: &str,
-        body: &[u8],
-    ) -> Result<Vec<u8>, Failure> {
+    async fn attempt(&self, call: &Call, flight: &Flight<'_>, body: &[u8]) -> Result<Vec<u8>, Failure> {
+        let address = flight.address();
         let failed = |error: ClientError| Failure::of(address, &error);
         let request = write(call, address, body.len()).map_err(|bad| failed(bad.into()))?;
-        let mut answer = self.client.call(endpoint, &request, body).await.map_err(failed)?;
+        let mut answer = self.client.call(flight.endpoint(), &request, body).await.map_err(failed)?;
         let (status, phrase) = (answer.head().status(), lossy(answer.head().phrase()));
         let body = answer.read_whole(ANSWER_MAX).await.map_err(failed)?;
         let body =
             body.ok_or_else(|| Failure::of_node(CallError::Codec("http: response too large".into())))?;
         if status != Status::OK {
             let error = CallError::Transport(format!("{} {phrase}: {}", status.code(), lossy(&body)));
-            return Err(Failure { is_nodes: status.code() >= 500, ..Failure::of_node(error) });
+            return Err(Failure { is_nodes: is_fault(status), ..Failure::of_node(error) });
         }
         // An error that the node tells of is an answer: the node is well.
-        call.framing.answer(&body).map_err(|error| Failure { error, is_nodes: false, is_unmade: false })
+        let failed = |error| Failure { is_nodes: false, ..Failure::of_node(error) };
+        call.framing.answer(&body).map_err(failed)
     }
 
     /// The nodes of a service, if it is known.
@@ -263,18 +260,24 @@ pub struct Failure {
     pub error: CallError,
     /// Whether it speaks against the node.
     pub is_nodes: bool,
-    /// Whether the node certainly did not begin.
-    pub is_unmade: bool,
+    /// Whether another node may be asked: certainly so when this one did not begin.
+    pub may_repeat: bool,
 }
 
 impl Failure {
     fn of_node(error: CallError) -> Self {
-        Failure { error, is_nodes: true, is_unmade: false }
+        Failure { error, is_nodes: true, may_repeat: false }
+    }
+
+    /// The same for a request that may be made twice, as long as nothing of an answer came.
+    pub fn of_repeatable(address: &str, error: &ClientError) -> Self {
+        let failure = Failure::of(address, error);
+        Failure { may_repeat: failure.may_repeat || error.is_unanswered(), ..failure }
     }
 
     /// What a client's error means for a call to `address`.
     pub fn of(address: &str, error: &ClientError) -> Self {
-        let is_unmade = error.is_before_sending();
+        let may_repeat = error.is_before_sending();
         let told = match error {
             ClientError::Resolve(error) => {
                 CallError::Connect(format!("dial tcp {address}: {}", cause(error)))
@@ -290,7 +293,7 @@ impl Failure {
             ClientError::NotHttp(_) | ClientError::Request(_) => CallError::Transport(error.to_string()),
         };
         let is_ours = matches!(error, ClientError::Busy | ClientError::Request(_));
-        Failure { error: told, is_nodes: !is_ours, is_unmade }
+        Failure { error: told, is_nodes: !is_ours, may_repeat }
     }
 }
 
@@ -310,19 +313,65 @@ fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// Whether an answer speaks against who gave it.
+fn is_fault(status: Status) -> bool {
+    status.code() >= 500
+}
+
 /// A call under way to a node, counted until it is dropped.
-struct Flight<'r> {
+pub struct Flight<'r> {
     rpc: &'r Rpc,
-    address: &'r str,
-    good: Option<bool>,
+    targets: &'r Targets,
+    pick: Pick,
+    /// From here on the node's time counts.
+    asked: Cell<Moment>,
+    is_judged: Cell<bool>,
+}
+
+impl<'r> Flight<'r> {
+    fn new(rpc: &'r Rpc, targets: &'r Targets, pick: Pick, now: Moment) -> Self {
+        Flight { rpc, targets, pick, asked: Cell::new(now), is_judged: Cell::new(false) }
+    }
+
+    /// Whom it goes to.
+    pub fn endpoint(&self) -> &'r Endpoint {
+        self.targets.at(self.pick.place).0
+    }
+
+    /// Its address.
+    pub fn address(&self) -> &'r str {
+        self.targets.at(self.pick.place).1
+    }
+
+    /// The caller has sent its part only now: so far it was not the node that took its time.
+    pub fn asked(&self) {
+        self.asked.set(shard::now());
+    }
+
+    /// The node has begun to answer: what takes its time from here on, such as a reader, does not speak for or
+    /// against it.
+    pub fn answered(&self, status: Status) {
+        self.judge(if is_fault(status) { Verdict::Bad } else { Verdict::Good });
+    }
+
+    /// The first word counts.
+    fn judge(&self, verdict: Verdict) {
+        if self.is_judged.replace(true) {
+            return;
+        }
+        let now = shard::now();
+        let mut nodes = self.rpc.nodes.borrow_mut();
+        let after = now.since(self.asked.get());
+        if nodes.judge(self.targets.addresses(), self.pick, verdict, after, now) {
+            self.rpc.metrics.rpc_ejections.inc();
+            tracing::warn!(node = self.address(), "resting after failures");
+        }
+    }
 }
 
 impl Drop for Flight<'_> {
     fn drop(&mut self) {
-        let rests = self.rpc.nodes.borrow_mut().over(self.address, self.good, shard::now());
-        if rests {
-            self.rpc.metrics.rpc_ejections.inc();
-            tracing::warn!(node = self.address, "resting after failures");
-        }
+        self.judge(Verdict::Open);
+        self.rpc.nodes.borrow_mut().leave(self.targets.addresses(), self.pick);
     }
 }

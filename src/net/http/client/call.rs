@@ -282,6 +282,7 @@ impl Call {
             }
             match stream.end() {
                 None => stream.more_than(seen).await,
+                Some(_) if *heard => return Err(ClientError::Truncated),
                 Some(End::Finished) => return Err(ClientError::Closed),
                 Some(End::Broken(errno)) => return Err(broken(errno)),
             }

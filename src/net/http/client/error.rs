@@ -45,6 +45,11 @@ impl ClientError {
         )
     }
 
+    /// Whether the connection ended before anything of an answer came: the peer may have done what it was asked.
+    pub fn is_unanswered(&self) -> bool {
+        matches!(self, ClientError::Closed | ClientError::Broken(_))
+    }
+
     /// Whether time ran out.
     pub fn is_timeout(&self) -> bool {
         matches!(self, ClientError::ConnectTimeout | ClientError::HeadTimeout | ClientError::Stalled)
