@@ -2,6 +2,7 @@
 
 mod bodies;
 mod built;
+mod chaos;
 mod churn;
 mod cpu;
 mod crash;
@@ -35,6 +36,7 @@ usage: cargo x TASK
   soak output       the ones of process output, with 200
   soak sim          20,000 simulated histories of the store, and their record
   soak ion          the one of commits of modules, with 200
+  soak chaos        nodes of a service that are slow, go and come back, 30 turns, and its record
   soak bodies       bodies of many GiB, and the memory that they take, and its record
   soak damage       500 flipped bits and 100 cut files, each verified, served and repaired, and its record
   soak fuzz         10,000,000 inputs for each fuzz target, and their record
@@ -76,6 +78,7 @@ fn run(words: &[&str]) -> Result<(), String> {
         ["soak", "fuzz", words @ ..] => fuzz::run(&root(), words),
         ["soak", "full-disk", words @ ..] => full_disk::run(&root(), words),
         ["soak", "ion", words @ ..] => crash::run(&root(), &crash::COMMITS, words),
+        ["soak", "chaos", words @ ..] => chaos::run(&root(), words),
         ["soak", "bodies", words @ ..] => bodies::run(&root(), words),
         ["soak", "damage", words @ ..] => damage::run(&root(), words),
         ["soak", minutes] => {
