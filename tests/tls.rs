@@ -232,48 +232,61 @@ fn clients_show_a_certificate_where_they_must() {
     }
 }
 
+/// A hundred times, of two dialects at once: new connections get the new one, and those that are kept stay.
 #[test]
 fn certificates_change_under_load_without_a_failed_request() {
     let pki = Pki::shared();
-    let mut daemon = Setup::default().loom(&pki.toml("server", false)).start();
-    // Connections of one request each, and one that is kept, until the file is there and both certificates were seen.
+    let shows = |name: &str| Setup::default().loom(&pki.toml(name, false)).micro(&pki.toml(name, false));
+    let mut daemon = shows("server").start();
+    // For each listener connections of one request each, and one that is kept, until the file is there.
     let script = "
 import sys, os, ssl, http.client, threading
-ca, host, stop = sys.argv[1:]
+ca, stop, *targets = sys.argv[1:]
 context = ssl.create_default_context(cafile=ca)
-failed, names = [], set()
-def goes_on():
-    return not failed and not (os.path.exists(stop) and len(names) == 2)
-def ask(connection):
-    connection.request('GET', '/stream/absent')
+failed, made, names, kept_made = [], [], [set(), set()], threading.Semaphore(0)
+def ask(connection, path):
+    connection.request('GET', path)
     answer = connection.getresponse(); answer.read()
     assert answer.status == 404, answer.status
-def fresh():
-    while goes_on():
-        try:
-            connection = http.client.HTTPSConnection(host, context=context, timeout=20)
-            ask(connection)
-            names.add(dict(pair[0] for pair in connection.sock.getpeercert()['subject'])['commonName'])
-            connection.close()
-        except Exception as error:
-            failed.append(repr(error))
-def kept():
+def until_stopped(work):
+    count = 0
     try:
-        connection = http.client.HTTPSConnection(host, context=context, timeout=20)
-        ask(connection)
-        print('begun', flush=True)
-        while goes_on():
-            ask(connection)
-        assert dict(pair[0] for pair in connection.sock.getpeercert()['subject'])['commonName'] == 'server'
+        while not failed and not os.path.exists(stop):
+            work(); count += 1
     except Exception as error:
         failed.append(repr(error))
-threads = [threading.Thread(target=work) for work in (fresh, fresh, kept)]
+    made.append(count)
+def fresh(host, path, names):
+    def work():
+        connection = http.client.HTTPSConnection(host, context=context, timeout=20)
+        ask(connection, path)
+        names.add(dict(pair[0] for pair in connection.sock.getpeercert()['subject'])['commonName'])
+        connection.close()
+    until_stopped(work)
+def kept(host, path):
+    connection = http.client.HTTPSConnection(host, context=context, timeout=20)
+    ask(connection, path)
+    socket = connection.sock
+    kept_made.release()
+    def work():
+        ask(connection, path)
+        assert connection.sock is socket, 'another connection'
+    until_stopped(work)
+threads = []
+for number, target in enumerate(targets):
+    host, path = target.split('/', 1)
+    threads.append(threading.Thread(target=fresh, args=(host, '/' + path, names[number])))
+    threads.append(threading.Thread(target=kept, args=(host, '/' + path)))
 for thread in threads: thread.start()
+for _ in targets: kept_made.acquire()
+print('begun', flush=True)
 for thread in threads: thread.join()
-print(sorted(names), failed)
+print(all(count > 20 for count in made), [sorted(of) for of in names], failed)
 ";
     let stop = daemon.dir().join("stop");
-    let mut client = python(script, &[daemon.loom(), stop.to_str().expect("text")])
+    let (loom, micro) = (daemon.loom().to_owned(), daemon.micro().to_owned());
+    let targets = [format!("{loom}/stream/absent"), format!("{micro}/registry?service=absent")];
+    let mut client = python(script, &[stop.to_str().expect("text"), &targets[0], &targets[1]])
         .stdout(Stdio::piped())
         .spawn()
         .expect("python3 is needed for this test; apt-get install python3");
@@ -281,21 +294,22 @@ print(sorted(names), failed)
     let mut line = String::new();
     said.read_line(&mut line).expect("a line");
     assert_eq!(line, "begun\n");
-    let shown = |daemon: &Daemon| {
-        let output = curl(&["-v", "-o", "/dev/null", &format!("https://{}/", daemon.loom())]);
-        String::from_utf8_lossy(&output.stderr).into_owned()
-    };
-    for name in ["renewed", "server", "renewed"] {
-        daemon.reload_with(Setup::default().loom(&pki.toml(name, false)));
-        eventually("the other certificate is shown", || {
-            shown(&daemon).contains(&format!("CN={name}")).then_some(())
-        });
+    for turn in 1..=100 {
+        let name = ["server", "renewed"][turn % 2];
+        daemon.reload_with(shows(name));
+        for addr in [&loom, &micro] {
+            eventually("new connections get the new certificate", || {
+                let output = curl(&["-v", "-o", "/dev/null", &format!("https://{addr}/")]);
+                String::from_utf8_lossy(&output.stderr).contains(&format!("CN={name}")).then_some(())
+            });
+        }
     }
     fs::write(&stop, "").expect("a file");
     let mut verdict = String::new();
     said.read_line(&mut verdict).expect("a line");
     assert!(client.wait().expect("the client ends").success());
-    assert_eq!(verdict, "['renewed', 'server'] []\n", "both were seen, and nothing failed");
+    let both = "['renewed', 'server']";
+    assert_eq!(verdict, format!("True [{both}, {both}] []\n"), "both were seen, and nothing failed");
 }
 
 #[test]
