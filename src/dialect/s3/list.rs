@@ -8,7 +8,7 @@ use super::bucket::{self, OWNER};
 use super::fault::Fault;
 use super::payload::Trouble;
 use super::payload::checksum::Checksum;
-use super::reply::{Call, XMLNS, quoted};
+use super::reply::{Call, XMLNS};
 use super::{S3, param};
 use crate::codec::text::percent_encode;
 use crate::codec::time::Rfc3339;
@@ -160,7 +160,7 @@ impl Asked {
             xml.element("VersionId", "null").element("IsLatest", "true");
         }
         xml.element("LastModified", Rfc3339::at_ms(blob.created_ms).as_str());
-        xml.element("ETag", quoted(&blob.properties.etag));
+        xml.quoted("ETag", blob.properties.etag.as_bytes());
         if let Some(checksum) = Checksum::of(&blob.properties) {
             xml.element("ChecksumAlgorithm", checksum.algorithm.text());
             xml.element("ChecksumType", checksum.kind.text());

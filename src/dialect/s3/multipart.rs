@@ -8,7 +8,7 @@ use super::fault::{Code, Fault};
 use super::list::encoded;
 use super::payload::checksum::{Algorithm, Checksum, Kind};
 use super::payload::{self, Plan, Sink, Trouble};
-use super::reply::{Call, XMLNS, quoted};
+use super::reply::{Call, XMLNS};
 use super::route::PartOf;
 use super::sign::Chain;
 use super::{S3, fields, param, put};
@@ -138,7 +138,7 @@ pub async fn parts(s3: &S3, call: &mut Call<'_>, name: Name, id: UploadId) -> Re
     for part in &parts {
         xml.open("Part").number("PartNumber", part.number.into());
         xml.element("LastModified", Rfc3339::at_ms(part.blob.created_ms).as_str());
-        xml.element("ETag", quoted(&part.blob.properties.etag)).number("Size", part.blob.size);
+        xml.quoted("ETag", part.blob.properties.etag.as_bytes()).number("Size", part.blob.size);
         if let Some(checksum) = Checksum::of(&part.blob.properties) {
             xml.element(checksum.algorithm.element(), checksum.value.as_bytes());
         }

@@ -80,7 +80,7 @@ fn page(container: &str, query: &Query, listing: &Listing) -> Xml {
         xml.open("Contents")
             .element("Key", blob.name.key())
             .element("LastModified", Rfc3339::at_ms(blob.created_ms).as_str())
-            .element("ETag", format!("\"{}\"", blob.properties.etag))
+            .quoted("ETag", blob.properties.etag.as_bytes())
             .number("Size", blob.size)
             .element("StorageClass", "STANDARD")
             .close();
