@@ -26,6 +26,8 @@ fn running_out_of_descriptors_pauses_accepting_and_loses_nobody() {
         "127.0.0.1:0",
         "--s3-listen",
         "127.0.0.1:0",
+        "--ion-listen",
+        "127.0.0.1:0",
         "--serpentine-listen",
         "127.0.0.1:0",
         "--data-dir",
