@@ -89,11 +89,15 @@ pub fn run(root: &Path, options: &Options) -> io::Result<Record> {
     Ok(record)
 }
 
+/// How many files a process may open: this one, and those that it starts. Who may raise the limit for good does.
 fn raised_limit() -> u64 {
     let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    // What cannot be raised is told as it is.
-    _ = setrlimit(Resource::Nofile, raised);
+    let wanted = 2 * PAIRS + OTHERS;
+    let enough = Rlimit { current: Some(wanted), maximum: Some(wanted) };
+    if limit.maximum.is_none_or(|maximum| maximum >= wanted) || setrlimit(Resource::Nofile, enough).is_err() {
+        // What cannot be raised is told as it is.
+        _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    }
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
