@@ -4,9 +4,11 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use super::http::request;
 use super::micro::service;
+use super::wait::PATIENCE;
 
 /// What a service was asked.
 #[derive(Clone, Debug)]
@@ -118,7 +120,11 @@ impl Backend {
 impl Drop for Backend {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
-        let _ = TcpStream::connect(&self.addr);
+        // Gone is what refuses: a connection that is still let in would be reset, and perhaps with a request in it.
+        let deadline = Instant::now() + PATIENCE;
+        while TcpStream::connect(&self.addr).is_ok() && Instant::now() < deadline {
+            std::thread::yield_now();
+        }
     }
 }
 

@@ -55,12 +55,11 @@ fn damage_again_and_again(root: &Path, test: &Path, flips: u64, seed: u64) -> io
             .env("MILLPOND_SEED", seed.to_string())
             .current_dir(root)
             .stdin(Stdio::null())
-            .stderr(Stdio::null())
             .output()?;
         let said = String::from_utf8_lossy(&output.stdout);
         let (_, failed) = results(&said).ok_or_else(|| io::Error::other("the test told no result"))?;
         if failed > 0 {
-            println!("{said}");
+            println!("{said}\n{}", String::from_utf8_lossy(&output.stderr));
         }
         let count = |what: &str| counted(&said, what).unwrap_or(0) as f64;
         record.round(
