@@ -185,6 +185,7 @@ impl Stream {
     async fn flush_with_more(&mut self) -> io::Result<()> {
         if !self.is_cut
             && let Some(out) = &mut self.out
+            && !out.head.is_empty()
         {
             let sent = self.socket.send_now_with_more(&out.head)?.unwrap_or(0);
             // What the peer did not take now waits for it as ever.
