@@ -20,7 +20,7 @@ macro_rules! compiled_with {
             pub mod sync {
                 pub use loom::cell::UnsafeCell;
                 pub use loom::sync::Arc;
-                pub use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+                pub use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering, fence};
                 pub const PUBLISH: Ordering = Ordering::$publish;
                 pub const OBSERVE: Ordering = Ordering::$observe;
                 pub const TOTAL: Ordering = Ordering::$total;

@@ -38,6 +38,11 @@ fn expect<T>((running, result): (driver::Running, Receiver<T>), what: &str) -> T
     value
 }
 
+/// Every sleep is glommio's.
+fn without_naps() -> Tuning {
+    Tuning { nap: Duration::ZERO, ..Tuning::default() }
+}
+
 /// A socket that never becomes readable, polled: something is in flight.
 fn waiting_socket() -> (Socket, UnixStream) {
     let (ours, theirs) = UnixStream::pair().expect("a pair");
@@ -48,7 +53,7 @@ fn waiting_socket() -> (Socket, UnixStream) {
 /// a shard that glommio parked at the wrong moment stays parked until something else happens.
 #[test]
 fn the_heart_beats_while_anything_is_in_flight_and_parks_otherwise() {
-    let tuning = Tuning { heartbeat: Duration::from_millis(2), preempt: None };
+    let tuning = Tuning { heartbeat: Duration::from_millis(2), preempt: None, ..Tuning::default() };
     let (step, steps) = sync_channel(2);
     let (running, result) = on_a_shard(tuning, move || {
         let step = step.clone();
@@ -78,7 +83,11 @@ fn the_heart_beats_while_anything_is_in_flight_and_parks_otherwise() {
 /// machine; each time the heartbeat has to end it.
 #[test]
 fn turns_go_on_although_glommio_parks_at_wrong_moments() {
-    let tuning = Tuning { heartbeat: Duration::from_millis(5), preempt: Some(Duration::from_millis(1)) };
+    let tuning = Tuning {
+        heartbeat: Duration::from_millis(5),
+        preempt: Some(Duration::from_millis(1)),
+        ..without_naps()
+    };
     let turns = on_a_shard(tuning, || async {
         let (socket, _theirs) = waiting_socket();
         let socket = Rc::new(socket);
@@ -99,7 +108,7 @@ fn turns_go_on_although_glommio_parks_at_wrong_moments() {
 /// many turns and wake-ups lie in between.
 #[test]
 fn more_turns_and_sleeps_than_a_16_bit_count_holds() {
-    let survived = on_a_shard(Tuning::default(), || async {
+    let survived = on_a_shard(without_naps(), || async {
         for _ in 0..40_000 {
             shard::yield_now().await;
         }
@@ -125,7 +134,7 @@ fn foreign_wake_ups_beyond_the_16_bit_count_are_survived() {
     });
     let fd: std::os::fd::OwnedFd = ours.into();
     let shared = Arc::new(fd);
-    let survived = on_a_shard(Tuning::default(), move || {
+    let survived = on_a_shard(without_naps(), move || {
         let fd = shared.try_clone().expect("a descriptor");
         async move {
             let socket = Rc::new(Socket::from_fd(fd));

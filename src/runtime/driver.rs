@@ -1,15 +1,17 @@
 //! Runs shards on glommio: one pinned executor per core, one long-lived task in each, our executor inside.
 //!
 //! glommio gives placement, its timer for the heartbeat, the blocking pool and the join; everything else runs
-//! in [`drive`]: messages, tasks, hooks, ring, timers, and sleep when nothing is left. Four habits of glommio
-//! 0.9 shape it:
+//! in [`drive`]: messages, tasks, hooks, ring, timers, and sleep when nothing is left. A sleep begins as a nap in the
+//! ring, and is glommio's when nothing ended that or a job is under way, whose end only glommio hears of. Five habits
+//! of glommio 0.9 shape it:
 //! * its executor may park although a task is runnable, when its preempt timer fires at a bad moment: a
 //!   heartbeat bounds that stall while anything is in flight, and parks when nothing is;
 //! * polling one of its pending operations too often overflows a 16-bit count: the only such operation is the
 //!   eventfd read, awaited by the driver alone and polled once per wake;
 //! * a panic in one of its tasks kills the thread: ours are polled under `catch_unwind`, and jobs of the
 //!   blocking pool never unwind;
-//! * yielding must be forced, and costs some microseconds: the driver does it once per millisecond.
+//! * yielding must be forced, and costs some microseconds: the driver does it once per millisecond;
+//! * its sleep takes seven system calls: the nap takes one, and most sleeps of a shard at work end within it.
 
 use super::clock::{Clock, Moment};
 use super::entropy::Entropy;
@@ -41,6 +43,8 @@ const SHORT_SLEEP: Duration = Duration::from_micros(100);
 /// what bounds the way of a message to a busy shard and from it. Each poll is looked at once it is over.
 const TASKS_MAX: Duration = Duration::from_micros(50);
 const WORK_MAX: usize = 32;
+/// Longest sleep without glommio. One that lasts longer costs what glommio's does; one more call does not show there.
+const NAP_MAX: Duration = Duration::from_millis(10);
 /// How often glommio gets the thread back on a busy shard.
 pub const YIELD_EVERY: Duration = Duration::from_millis(1);
 /// Longest stall that the heartbeat leaves when glommio parks at the wrong moment.
@@ -72,11 +76,13 @@ pub struct Tuning {
     pub heartbeat: Duration,
     /// glommio's preempt timer, or its default of 100 ms. Shorter ones make it park at wrong moments often.
     pub preempt: Option<Duration>,
+    /// Longest sleep without glommio; zero leaves every sleep to it.
+    pub nap: Duration,
 }
 
 impl Default for Tuning {
     fn default() -> Self {
-        Tuning { heartbeat: HEARTBEAT, preempt: None }
+        Tuning { heartbeat: HEARTBEAT, preempt: None, nap: NAP_MAX }
     }
 }
 
@@ -104,11 +110,16 @@ where
     let mut unparks = Vec::new();
     for _ in 0..count {
         // Blocking on purpose: a non-blocking eventfd would answer glommio's read with EAGAIN at once.
-        let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC).map_err(|error| StartError::Io(error.into()))?);
-        eventfds.push(wake.clone());
-        unparks.push(Arc::new(Unpark::new(move || {
-            let _ = rustix::io::write(&*wake, &1u64.to_ne_bytes());
-        })));
+        let fd =
+            || eventfd(0, EventfdFlags::CLOEXEC).map(Arc::new).map_err(|error| StartError::Io(error.into()));
+        let (completed, wake) = (fd()?, fd()?);
+        eventfds.push((completed.clone(), wake.clone()));
+        let write = |fd: Arc<OwnedFd>| {
+            move || {
+                let _ = rustix::io::write(&*fd, &1u64.to_ne_bytes());
+            }
+        };
+        unparks.push(Arc::new(Unpark::new(write(completed)).rousing(write(wake))));
     }
     let (clock_origin, next_id, shared) = (StartClock::now(), Arc::new(AtomicU16::new(0)), unparks.clone());
     let mut pool =
@@ -134,7 +145,8 @@ where
                 disk,
                 unpark: Box::new(move || waker.nudge()),
             };
-            let (ring, outcome) = match Ring::install(eventfds[id.index()].clone()) {
+            let (completed, wake) = eventfds[id.index()].clone();
+            let (ring, outcome) = match Ring::install(completed, wake) {
                 Ok(ring) => (Some(ring), Ok(())),
                 Err(error) => (None, Err(error)),
             };
@@ -144,7 +156,7 @@ where
             // Blocks: nothing runs here yet, and nothing may while another shard could still be without a ring.
             match ring {
                 Some(ring) if *may_run.wait() => {
-                    run_shard(parts, ring, unpark, heart, move || main(id, shared)).await;
+                    run_shard(parts, ring, unpark, heart, tuning.nap, move || main(id, shared)).await;
                 }
                 _ => Ring::uninstall(),
             }
@@ -273,6 +285,7 @@ async fn run_shard(
     ring: Rc<Ring>,
     park: Arc<Unpark>,
     heart: HeartParts,
+    nap: Duration,
     main: impl FnOnce() -> Main,
 ) {
     let shard = Shard::new(parts);
@@ -293,7 +306,7 @@ async fn run_shard(
         waker: RefCell::new(None),
     });
     let beating = glommio::spawn_local(beat(heart.clone(), shard.clone(), ring.clone()));
-    drive(&shard, &ring, &park, &heart, &finished).await;
+    drive(&shard, &ring, &park, &heart, nap, &finished).await;
     beating.cancel().await;
     close(&shard, &ring);
     shard::enter(None);
@@ -309,20 +322,40 @@ impl Drop for SetOnDrop {
     }
 }
 
-async fn drive(shard: &Rc<Shard>, ring: &Rc<Ring>, park: &Arc<Unpark>, heart: &Heart, finished: &Cell<bool>) {
+async fn drive(
+    shard: &Rc<Shard>,
+    ring: &Rc<Ring>,
+    park: &Arc<Unpark>,
+    heart: &Heart,
+    nap: Duration,
+    finished: &Cell<bool>,
+) {
     let wake = EventfdReader::new(ring);
     let mut spin = Duration::ZERO;
     let mut idle_since = None;
     let mut now = shard.now();
     let mut yielded = now;
+    // Spinning pays when peers answer quickly, never while we wait for them to take bytes or to send more of many.
+    let next_spin = |slept: Duration| {
+        let worth_it = slept < SHORT_SLEEP && ring.patient() == 0;
+        if worth_it { SPIN } else { Duration::ZERO }
+    };
     while !finished.get() {
         heart.turns.set(heart.turns.get().wrapping_add(1));
+        let has_spun = spin.is_zero() || idle_since.is_some_and(|since| now.since(since) >= spin);
+        let may_nap = has_spun && !nap.is_zero() && now.since(yielded) < YIELD_EVERY;
+        let done = turn(shard, ring, now, may_nap.then_some((&**park, nap)));
+        now = done.ended;
         // Both, always: a shard that is never idle has jobs too.
-        let (turned, ended) = turn(shard, ring, now);
-        let busy = turned | take_jobs(shard, park);
-        now = ended;
+        let busy = done.is_busy | take_jobs(shard, park);
         if heart.parked.get() && in_flight(shard, ring) {
             heart.start();
+        }
+        if let Some(slept) = done.napped {
+            spin = next_spin(slept);
+            idle_since = None;
+            // glommio was kept from nothing meanwhile.
+            yielded = yielded + slept;
         }
         if now.since(yielded) >= YIELD_EVERY {
             heart.parts.yields.fetch_add(1, Ordering::Relaxed);
@@ -332,11 +365,14 @@ async fn drive(shard: &Rc<Shard>, ring: &Rc<Ring>, park: &Arc<Unpark>, heart: &H
         }
         if busy || has_work(shard, ring) {
             idle_since = None;
-        } else if now.since(*idle_since.get_or_insert(now)) >= spin {
+            continue;
+        }
+        let has_spun = now.since(*idle_since.get_or_insert(now)) >= spin;
+        // The next turn naps first, where it may.
+        let no_nap = done.napped.is_some() || nap.is_zero() || shard.jobs().in_flight() > 0;
+        if has_spun && no_nap {
             let slept = sleep(shard, ring, park, &wake).await;
-            // Spinning pays when peers answer quickly, never while we only wait for them to take bytes.
-            let worth_it = slept.is_some_and(|slept| slept < SHORT_SLEEP) && ring.outputs_pending() == 0;
-            spin = if worth_it { SPIN } else { Duration::ZERO };
+            spin = slept.map_or(Duration::ZERO, next_spin);
             idle_since = None;
             now = shard.now();
             yielded = now;
@@ -344,23 +380,59 @@ async fn drive(shard: &Rc<Shard>, ring: &Rc<Ring>, park: &Arc<Unpark>, heart: &H
     }
 }
 
-/// One turn of a shard, from `began` on; whether anything happened, and when it ended. Reading the clock costs as much
-/// as much else here, so moments are passed on.
-fn turn(shard: &Shard, ring: &Ring, began: Moment) -> (bool, Moment) {
+/// What became of a turn.
+struct Turn {
+    /// Whether anything happened.
+    is_busy: bool,
+    /// How long the shard slept in it, if it did.
+    napped: Option<Duration>,
+    /// When it was over. Reading the clock costs as much as much else here, so moments are passed on.
+    ended: Moment,
+}
+
+/// One turn of a shard, from `began` on. Its one entry into the kernel waits there, as long as `rest` allows, if there is
+/// nothing else to do: nor for the hooks at its end, which say so when a message waits for room elsewhere.
+fn turn(shard: &Shard, ring: &Ring, began: Moment, rest: Option<(&Unpark, Duration)>) -> Turn {
     let waiting = shard.executor().ready_count();
-    let mut busy = shard.start_turn();
+    let mut is_busy = shard.start_turn();
     let is_within = |part: u32| {
         ring.queued_work() < WORK_MAX / part as usize && shard.now().since(began) < TASKS_MAX / part
     };
     // Who is woken by a message goes first: it has waited for a turn of each of two shards already, and perhaps holds
     // up somebody on a third one. Half of the turn remains for those that were ready before.
-    busy |= shard.executor().run_turn(waiting, || is_within(2), || is_within(1));
-    busy |= shard.end_turn();
-    busy |= ring.turn();
-    let now = shard.now();
-    ring.clear_alarm(now);
-    busy |= shard.timers().fire(now) > 0;
-    (busy, now)
+    is_busy |= shard.executor().run_turn(waiting, || is_within(2), || is_within(1));
+    let is_pressed = shard.end_turn();
+    is_busy |= is_pressed;
+    let rest = rest.filter(|_| !is_pressed);
+    let napped = rest.and_then(|(park, most)| nap(shard, ring, park, most, &mut is_busy));
+    if napped.is_none() {
+        is_busy |= ring.turn();
+    }
+    let ended = shard.now();
+    ring.clear_alarm(ended);
+    is_busy |= shard.timers().fire(ended) > 0;
+    Turn { is_busy, napped, ended }
+}
+
+/// Submits what is queued and sleeps until a completion, a message or a timer, for `most` at the most; how long. `None`,
+/// and nothing is submitted, when there is something to do or a job under way, whose end only glommio hears of.
+fn nap(shard: &Shard, ring: &Ring, park: &Unpark, most: Duration, is_busy: &mut bool) -> Option<Duration> {
+    let is_needed = || shard.executor().has_ready() || ring.has_completions() || shard.jobs().in_flight() > 0;
+    if is_needed() {
+        return None;
+    }
+    park.prepare_nap();
+    let is_told = shard.start_turn();
+    if is_told || is_needed() {
+        park.awake();
+        *is_busy |= is_told;
+        return None;
+    }
+    let began = shard.now();
+    let due = shard.timers().next().map_or(most, |deadline| deadline.since(began));
+    *is_busy |= ring.nap(most.min(due));
+    park.awake();
+    Some(shard.now().since(began))
 }
 
 fn has_work(shard: &Shard, ring: &Ring) -> bool {

@@ -2,7 +2,11 @@
 //!
 //! glommio hosts the shard but its sockets are not completion I/O, so sockets, syncs and polls go through a
 //! ring of our own on the same thread. One [`Ring::turn`] submits what the tasks queued and delivers what has
-//! completed; the driver sleeps on an eventfd that the kernel signals for completions, while it sleeps alone.
+//! completed. A shard sleeps in two depths: a short while in [`Ring::nap`], where one system call submits, waits and
+//! wakes; then with glommio, on an eventfd that the kernel signals for completions, while somebody sleeps on it alone.
+//! Whoever wakes the shard writes to that eventfd, or to another one, which the ring polls, when it naps. One for both
+//! would not do: the kernel does not signal an eventfd for a completion that the write to an eventfd brings about, but
+//! puts that off.
 //!
 //! Invariant: what the kernel may still look at (buffers, descriptors, headers) lives in the operation's slot
 //! until its last completion has arrived, whether or not anyone still waits for it.
@@ -44,6 +48,8 @@ pub const WINDOW: usize = 256 * 1024;
 const WORK: usize = 4 * 1024;
 /// `user_data` of operations whose completion nobody looks at.
 const UNATTENDED: u64 = u64::MAX;
+/// `user_data` of the poll of the eventfd that wakes the sleeper.
+const WAKE: u64 = u64::MAX - 1;
 
 /// One shard's ring.
 pub struct Ring {
@@ -51,10 +57,11 @@ pub struct Ring {
     slots: Slots,
     buffers: Buffers,
     completed: Arc<OwnedFd>,
+    wake: Arc<OwnedFd>,
     window: RefCell<Vec<u8>>,
     alarm: RefCell<Alarm>,
     standing: Cell<usize>,
-    outputs_pending: Cell<usize>,
+    patient: Cell<usize>,
     submitted: Cell<u64>,
     queued_work: Cell<usize>,
     pipes: splice::Pipes,
@@ -125,22 +132,24 @@ const OPERATIONS: &[(&str, u8)] = &[
 
 impl Ring {
     /// Sets a ring up on this thread and makes it the thread's ring. The kernel adds to the eventfd `completed` for
-    /// every completion while the shard sleeps.
-    pub fn install(completed: Arc<OwnedFd>) -> io::Result<Rc<Self>> {
+    /// every completion while the shard sleeps; what is written to the eventfd `wake` ends its naps.
+    pub fn install(completed: Arc<OwnedFd>, wake: Arc<OwnedFd>) -> io::Result<Rc<Self>> {
         let (uring, buffers) = set_up(&completed)?;
         let ring = Rc::new(Ring {
             uring: RefCell::new(uring),
             slots: Slots::default(),
             buffers,
             completed,
+            wake,
             window: RefCell::new(vec![0; WINDOW]),
             alarm: RefCell::new(Alarm { time: Box::new(types::Timespec::new()), armed_for: None }),
             standing: Cell::new(0),
-            outputs_pending: Cell::new(0),
+            patient: Cell::new(0),
             submitted: Cell::new(0),
             queued_work: Cell::new(0),
             pipes: splice::Pipes::default(),
         });
+        ring.watch_wake();
         RING.set(Some(ring.clone()));
         Ok(ring)
     }
@@ -165,6 +174,17 @@ impl Ring {
         self.deliver() > 0
     }
 
+    /// Submits what is queued and waits for a completion, for `most` at the most; true when anything completed. One
+    /// system call, where [`Ring::turn`] and a sleep with glommio take eight.
+    pub fn nap(&self, most: Duration) -> bool {
+        let most = types::Timespec::from(most);
+        self.queued_work.set(0);
+        let until = types::SubmitArgs::new().timespec(&most);
+        let waited = self.uring.borrow().submitter().submit_with_args(1, &until);
+        pass(waited, &[libc::ETIME]);
+        self.deliver() > 0
+    }
+
     /// Whether something is queued, or the kernel has completions that it hands over only when it is entered.
     fn is_for_the_kernel(&self) -> bool {
         let mut uring = self.uring.borrow_mut();
@@ -185,7 +205,16 @@ impl Ring {
 
     /// Whether something is queued or the kernel has work to hand over: then this is no moment to sleep.
     pub fn is_busy(&self) -> bool {
-        self.is_for_the_kernel() || !self.uring.borrow_mut().completion().is_empty()
+        self.is_for_the_kernel() || self.has_completions()
+    }
+
+    /// Whether something has completed, or the kernel has work to hand over: then this is no moment to nap.
+    pub fn has_completions(&self) -> bool {
+        let mut uring = self.uring.borrow_mut();
+        let submission = uring.submission();
+        let is_due = submission.taskrun() || submission.cq_overflow();
+        drop(submission);
+        is_due || !uring.completion().is_empty()
     }
 
     /// The shard's receive window. Borrow it only between awaits.
@@ -203,9 +232,9 @@ impl Ring {
         self.standing.get()
     }
 
-    /// How many operations wait for a peer to take our bytes.
-    pub fn outputs_pending(&self) -> usize {
-        self.outputs_pending.get()
+    /// How many operations wait for a peer to take our bytes, or to send more of many: a spin brings them nothing.
+    pub fn patient(&self) -> usize {
+        self.patient.get()
     }
 
     /// How many pipes carry bytes between sockets.
@@ -279,14 +308,14 @@ impl Ring {
         const GET_EVENTS: u32 = 1;
         // SAFETY: no argument pointers; the entries counted by `queued` were pushed under the contract of `push`.
         let entered = unsafe { uring.submitter().enter::<libc::sigset_t>(queued, 0, GET_EVENTS, None) };
-        if let Err(error) = entered {
-            // EBUSY and EAGAIN mean that completions must be taken first; the entries stay queued.
-            let passing = [libc::EBUSY, libc::EAGAIN, libc::EINTR];
-            assert!(
-                error.raw_os_error().is_some_and(|code| passing.contains(&code)),
-                "io_uring_enter: {error}"
-            );
-        }
+        pass(entered, &[]);
+    }
+
+    /// Has what is written to the wake descriptor complete something. It is never read: each write is news to a poll
+    /// that goes on.
+    fn watch_wake(&self) {
+        let poll = opcode::PollAdd::new(types::Fd(self.wake.as_raw_fd()), libc::POLLIN as u32).multi(true);
+        self.push(poll.build().user_data(WAKE));
     }
 
     fn deliver(&self) -> usize {
@@ -294,12 +323,12 @@ impl Ring {
         // Taken one at a time: a sink may queue operations, which needs the ring.
         while let Some(entry) = self.next_completion() {
             count += 1;
-            if entry.user_data() != UNATTENDED {
-                self.slots.complete(
-                    entry.user_data(),
-                    Completion { result: entry.result(), flags: entry.flags() },
-                    self,
-                );
+            let completion = Completion { result: entry.result(), flags: entry.flags() };
+            match entry.user_data() {
+                UNATTENDED => {}
+                WAKE if cqueue::more(completion.flags) => {}
+                WAKE => self.watch_wake(),
+                key => self.slots.complete(key, completion, self),
             }
         }
         count
@@ -329,5 +358,14 @@ impl Ring {
         if alarm.armed_for.is_some_and(|armed| armed <= now) {
             alarm.armed_for = None;
         }
+    }
+}
+
+/// Lets an entry into the ring have failed in ways that pass. EBUSY and EAGAIN mean that completions must be taken first;
+/// the entries stay queued.
+fn pass(entered: io::Result<usize>, also: &[i32]) {
+    if let Err(error) = entered {
+        let passing = [&[libc::EBUSY, libc::EAGAIN, libc::EINTR], also].concat();
+        assert!(error.raw_os_error().is_some_and(|code| passing.contains(&code)), "io_uring_enter: {error}");
     }
 }

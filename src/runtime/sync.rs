@@ -5,7 +5,7 @@
 //! every thread.
 
 pub use std::sync::Arc;
-pub use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+pub use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering, fence};
 
 /// The order of a store that lets another thread see what was written before it.
 pub const PUBLISH: Ordering = Ordering::Release;

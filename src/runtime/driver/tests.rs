@@ -1,4 +1,4 @@
-//! What bounds the way of a message: how long a turn is, what it looks at, who goes first.
+//! What bounds the way of a message: how long a turn is, what it looks at, who goes first, and what ends its nap.
 //!
 //! Turns are made by hand, on virtual time that the tasks themselves let pass, over a real ring.
 
@@ -12,20 +12,24 @@ use std::os::unix::net::UnixStream;
 /// What one poll of a busy task takes.
 const POLL: Duration = Duration::from_micros(5);
 const BUSY: usize = 100;
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Two shards on this thread, and the mailbox of each. Questions are answered with themselves.
 struct Pair {
     shards: Vec<Rc<Shard>>,
     posts: Vec<Rc<Post<u64, u64>>>,
     ring: Rc<Ring>,
+    /// Wakes the sleeper.
+    wake: Arc<OwnedFd>,
     nanos: Rc<Cell<u64>>,
 }
 
 impl Pair {
     fn new() -> Self {
-        let ring = Ring::install(Arc::new(eventfd(0, EventfdFlags::CLOEXEC).unwrap())).unwrap();
+        let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC).unwrap());
+        let ring = Ring::install(Arc::new(eventfd(0, EventfdFlags::CLOEXEC).unwrap()), wake.clone()).unwrap();
         let nanos = Rc::new(Cell::new(0));
-        let mut pair = Pair { shards: vec![], posts: vec![], ring, nanos: nanos.clone() };
+        let mut pair = Pair { shards: vec![], posts: vec![], ring, wake, nanos: nanos.clone() };
         for (index, mailbox) in Mesh::new(2).into_iter().enumerate() {
             let shard = Shard::new(Parts {
                 id: ShardId(index as u16),
@@ -53,8 +57,14 @@ impl Pair {
     fn turn(&self, index: usize) -> Duration {
         let before = self.nanos.get();
         let shard = self.enter(index);
-        turn(shard, &self.ring, shard.now());
+        turn(shard, &self.ring, shard.now(), None);
         Duration::from_nanos(self.nanos.get() - before)
+    }
+
+    /// A turn of shard 0 that may nap as long as a test has patience; whether it did.
+    fn nap(&self) -> bool {
+        let (shard, park) = (self.enter(0), Unpark::new(|| ()));
+        turn(shard, &self.ring, shard.now(), Some((&park, PATIENCE))).napped.is_some()
     }
 
     /// A task that can always run; counts its polls.
@@ -176,4 +186,73 @@ fn a_turn_ends_when_its_tasks_gave_the_ring_enough_to_do() {
     (0..100).for_each(|_| _ = pair.turn(0));
     assert_eq!((begun.get(), pair.ring.in_flight()), (10, 0));
     drop(peers);
+}
+
+/// Catches a submission that waits although there is something to do, and one that does not wait although there is
+/// nothing: each would cost a call more, or a delay.
+#[test]
+fn a_turn_naps_when_there_is_nothing_to_do_and_never_otherwise() {
+    let pair = Pair::new();
+    pair.enter(0);
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let (socket, woken) = (Rc::new(Socket::from_fd(ours.into())), Rc::new(Cell::new(0)));
+    let count = woken.clone();
+    shard::spawn("waits", async move {
+        loop {
+            crate::runtime::ring::poll::readable(&socket).await;
+            count.set(count.get() + 1);
+            assert_eq!(socket.receive_now(&mut [0; 8]).unwrap(), Some(1));
+        }
+    });
+    let began = std::time::Instant::now();
+    for byte in 1..=3 {
+        std::io::Write::write_all(&mut &theirs, &[byte]).unwrap();
+        // What was written before completes the first poll when this turn submits it, and the others before it.
+        assert_eq!(pair.nap(), byte == 1);
+        pair.turn(0);
+        assert_eq!(woken.get(), usize::from(byte));
+    }
+    // Before the nap or in it: either way it is over.
+    let wake = pair.wake.clone();
+    let waker = std::thread::spawn(move || rustix::io::write(&*wake, &1u64.to_ne_bytes()).unwrap());
+    pair.nap();
+    waker.join().unwrap();
+    pair.turn(0);
+    let looks = Rc::new(Cell::new(0));
+    let count = looks.clone();
+    pair.shards[0].at_turn_start(Box::new(move || count.replace(count.get() + 1) == 1));
+    assert!(!pair.nap() && looks.get() == 2, "a message came after the first look");
+    let is_full = Rc::new(Cell::new(true));
+    let full = is_full.clone();
+    pair.shards[0].at_turn_end(Box::new(move || full.get()));
+    assert!(!pair.nap(), "a message waits for room");
+    is_full.set(false);
+    let polls = pair.spawn_busy(0);
+    assert!(!pair.nap() && polls.get() == 1, "a task can run");
+    assert!(began.elapsed() < PATIENCE, "naps end by what happens and not by their time");
+}
+
+/// Catches a nap through the end of a job: glommio alone hears of it.
+#[test]
+fn nobody_naps_while_a_job_is_under_way() {
+    let pair = Pair::new();
+    pair.enter(0);
+    shard::spawn("asks", async { _ = crate::runtime::blocking::run(|| ()).await });
+    assert!(!pair.nap());
+    let job = pair.shards[0].jobs().take().unwrap();
+    assert!(!pair.nap(), "it was taken, and has not ended");
+    let (work, delivery) = job.split();
+    delivery.deliver(work.run());
+}
+
+/// Catches a nap beyond a timer.
+#[test]
+fn a_nap_ends_when_a_timer_is_due() {
+    let pair = Pair::new();
+    pair.enter(0);
+    shard::spawn("sleeps", async { crate::runtime::timer::sleep(Duration::from_millis(5)).await });
+    pair.turn(0);
+    let began = std::time::Instant::now();
+    assert!(pair.nap());
+    assert!(began.elapsed() < PATIENCE);
 }

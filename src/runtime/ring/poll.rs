@@ -12,10 +12,17 @@ pub async fn readable(socket: &Rc<Socket>) {
     poll(socket, libc::POLLIN as u32).await;
 }
 
+/// The same in the midst of much: nobody is kept waiting by what comes a little later.
+pub async fn more(socket: &Rc<Socket>) {
+    let ring = super::current();
+    let _patient = Patient::of(&ring);
+    poll(socket, libc::POLLIN as u32).await;
+}
+
 /// Resolves when the socket takes bytes again, or has an error to report.
 pub async fn writable(socket: &Rc<Socket>) {
     let ring = super::current();
-    let _pending = PendingOutput::of(&ring);
+    let _patient = Patient::of(&ring);
     poll(socket, libc::POLLOUT as u32).await;
 }
 
@@ -70,18 +77,19 @@ impl Sink for Seen {
     }
 }
 
-/// Counts as waiting output while it lives: a shard that waits only for peers to take bytes must not spin.
-pub(super) struct PendingOutput(Rc<super::Ring>);
+/// Counts as a wait with patience while it lives: a shard that waits for peers to take bytes, or to bring more of
+/// many, must not spin.
+pub(super) struct Patient(Rc<super::Ring>);
 
-impl PendingOutput {
+impl Patient {
     pub(super) fn of(ring: &Rc<super::Ring>) -> Self {
-        ring.outputs_pending.set(ring.outputs_pending.get() + 1);
-        PendingOutput(ring.clone())
+        ring.patient.set(ring.patient.get() + 1);
+        Patient(ring.clone())
     }
 }
 
-impl Drop for PendingOutput {
+impl Drop for Patient {
     fn drop(&mut self) {
-        self.0.outputs_pending.set(self.0.outputs_pending.get() - 1);
+        self.0.patient.set(self.0.patient.get() - 1);
     }
 }

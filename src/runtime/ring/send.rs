@@ -129,7 +129,7 @@ pub async fn send(mut message: Box<Outgoing>) -> (io::Result<()>, Box<Outgoing>)
 
 async fn send_once(message: Box<Outgoing>, entry: squeue::Entry) -> (io::Result<usize>, Box<Outgoing>) {
     let ring = super::current();
-    let _pending = poll::PendingOutput::of(&ring);
+    let _patient = poll::Patient::of(&ring);
     ring.note_work(message.len());
     let (completion, keep) = ring.start(entry, Keep::Outgoing(message)).await;
     let Keep::Outgoing(message) = keep else { unreachable!("a slot gives back what it was given") };

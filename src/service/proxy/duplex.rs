@@ -221,7 +221,7 @@ impl Direction<'_> {
             }
             drop(pipe);
             if short < SHORT_SPLICES_MAX {
-                poll::readable(self.from).await;
+                poll::more(self.from).await;
             }
         }
         Ok(Spliced::Little)
